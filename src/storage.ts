@@ -1,0 +1,167 @@
+/**
+ * The port: all that the log asks of a disk, in the log's own words.
+ *
+ * The portable core does no I/O but through these interfaces. Each verb says
+ * what is true when it returns; an implementation that keeps these sentences
+ * can carry a log. Every verb throws `StorageError` when the system refuses,
+ * and then has changed nothing that its own doc does not name.
+ *
+ * Implementations: memory-mapped and plain files in `ffi/`, memory and the
+ * simulated disk for tests. One contract suite runs on all of them.
+ *
+ * @module
+ */
+
+import type { StorageError } from "./errors.ts";
+
+/** Where a log lives. Opaque: made by `mappedStorage()` and its siblings. */
+export interface WalStorage {
+  /** Which implementation this is; `wal.stats().storage` shows it. */
+  readonly kind: "mapped" | "files" | "memory" | "simulated";
+}
+
+/** Called once when an asynchronous sync has ended; no error is success. */
+export type SyncDone = (error?: StorageError) => void;
+
+/** Something whose written bytes can be forced to the disk. */
+export interface Syncable {
+  /**
+   * Blocks until all that was written before the call is on the disk.
+   * A throw is final: what is on the disk is unknown, never call again.
+   */
+  sync(): void;
+  /**
+   * Starts a sync of all that was written before the call and returns;
+   * `done` is called later, never inside this call. At most one is asked for
+   * at a time on one object. It may run beside `sync()`.
+   */
+  syncSoon(done: SyncDone): void;
+}
+
+/** The whole port: a clock, randomness and folders. */
+export interface StoragePort extends WalStorage {
+  /** Time, and timers that never keep the process alive. */
+  readonly clock: Clock;
+  /** True when nothing survives the process: the log then says so. */
+  readonly volatile: boolean;
+  /** Fills `target` with random bytes (log ids, salts). */
+  fillRandom(target: Uint8Array<ArrayBuffer>): void;
+  /**
+   * Opens a folder. With `create` it is made with its missing parents, each
+   * new name synced in its parent; without, `undefined` when nothing is there.
+   * A path that is not a folder, or that may not be entered, throws.
+   */
+  openDirectory(
+    path: string,
+    options: DirectoryOptions,
+  ): StorageDirectory | undefined;
+}
+
+/** How `openDirectory` makes what it has to make. */
+export interface DirectoryOptions {
+  /** Make the folder and its parents when missing. */
+  readonly create: boolean;
+  /** Permission bits of new folders. */
+  readonly directoryMode: number;
+  /** Permission bits of new files. */
+  readonly fileMode: number;
+}
+
+/** Wall clock, stop watch and timers. */
+export interface Clock {
+  /** Milliseconds since 1970, a whole number, may jump. */
+  nowMs(): number;
+  /** Nanoseconds of a clock that never goes back, for measuring. */
+  monotonicNs(): number;
+  /** Calls `action` every `ms`; the returned function ends it. */
+  every(ms: number, action: () => void): () => void;
+}
+
+/** One name in a folder. */
+export interface DirectoryEntry {
+  /** The bare name, without the folder. */
+  readonly name: string;
+  /** What it is; a symbolic link is "other", whatever it points to. */
+  readonly kind: "file" | "directory" | "other";
+}
+
+/**
+ * The log's folder. Names are relative to it; a name may have one folder in
+ * front (`cut/…`). `sync` makes the names in the folder itself durable.
+ */
+export interface StorageDirectory extends Syncable {
+  /** The folder's path, as errors name it. */
+  readonly path: string;
+  /** What is in the folder, or in a sub-folder, in no order. */
+  list(folder?: string): DirectoryEntry[];
+  /**
+   * Makes a new file of exactly `bytes` bytes that read as zero, open for
+   * writing. Fails if the name exists. On mapped storage the space is really
+   * allocated: no later store can run out of it. On failure nothing is left.
+   */
+  create(name: string, bytes: number): StorageFile;
+  /**
+   * Opens an existing regular file; anything else (symbolic link, FIFO,
+   * folder, device) throws and is not waited for. `undefined` when missing.
+   */
+  open(name: string, access: "read" | "write"): StorageFile | undefined;
+  /** Replaces `target` by `source` at once; durable after `sync`. */
+  rename(source: string, target: string): void;
+  /** Unlinks a file; open descriptors and mappings of it stay good. */
+  remove(name: string): void;
+  /** Makes a sub-folder; nothing happens if it is there. */
+  makeFolder(name: string): void;
+  /** Makes the names inside a sub-folder durable. Blocks. */
+  syncFolder(name: string): void;
+  /**
+   * Becomes the one writer of this folder, or throws `WalLockedError`. The
+   * death of the process frees it. `verify` below is asked again before the
+   * first write.
+   */
+  lock(): StorageLock;
+  /** Closes the descriptors of the folder itself. Once; never throws. */
+  close(): void;
+}
+
+/** The writer's lock. */
+export interface StorageLock {
+  /** Throws `WalLockedError` if the lock was taken away meanwhile. */
+  verify(): void;
+  /** Frees it. Once; never throws. */
+  release(): void;
+}
+
+/** One open file. */
+export interface StorageFile extends Syncable {
+  /** Its name at opening; a rename does not change it. */
+  readonly name: string;
+  /** Its size in bytes when opened or made; files are never resized. */
+  readonly bytes: number;
+  /** Fills `target` from `offset`; fewer bytes only at the file's end. */
+  readAt(target: Uint8Array<ArrayBuffer>, offset: number): number;
+  /**
+   * Hands all of `source` to the system: from then on the death of this
+   * process loses nothing of it. After a throw any part may be written.
+   */
+  writeAt(source: Uint8Array<ArrayBuffer>, offset: number): void;
+  /**
+   * The whole file as memory, shared with the system's page cache: a store
+   * is a write. `undefined` where this storage cannot map. Only the file's
+   * owner may call it, and once; the region outlives `close()`.
+   */
+  map(): MappedRegion | undefined;
+  /** Gives back the space of a range, which then reads as zero. A hint. */
+  punchHole(offset: number, bytes: number): void;
+  /** Drops clean pages from the page cache after a big scan. A hint. */
+  dropCache(): void;
+  /** Closes it once no call on it is outstanding. Once; never throws. */
+  close(): void;
+}
+
+/** A file as memory. */
+export interface MappedRegion {
+  /** The file's bytes; becomes zeros after `release`. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Gives the mapping back; late accesses are harmless. Never throws. */
+  release(): void;
+}
