@@ -1,0 +1,79 @@
+/**
+ * The backend for Bun.
+ *
+ * `bun:ffi` is asked for only when called: a static import of it would break
+ * Deno and Node at load.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { markAsUntransferable } from "node:worker_threads";
+import type { Backend, Libc } from "./types.ts";
+import { LIBC_NAME, LIBC_SYMBOLS, type LibcSymbols } from "./symbols.ts";
+import { atLeast } from "./version.ts";
+
+/** Before it, opening a library in two workers at once crashed. */
+const BUN_LEAST = [1, 4, 0];
+
+interface BunFfi {
+  dlopen(path: string, symbols: unknown): { readonly symbols: unknown };
+  /** With `destructor`, C calls `destructor(address, context)` at the end. */
+  toArrayBuffer(
+    address: number,
+    offset: number,
+    bytes: number,
+    context?: number,
+    destructor?: unknown,
+  ): ArrayBuffer;
+}
+
+/** Bun's way to libc. */
+export const bunBackend: Backend = {
+  missing(): string | undefined {
+    const version = process.versions.bun ?? "";
+    if (!atLeast(version, BUN_LEAST)) {
+      return `this is Bun ${version}, expected 1.4.0 or newer`;
+    }
+    return undefined;
+  },
+
+  open(): Libc {
+    const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
+    const symbols = ffi.dlopen(LIBC_NAME, bunSymbols()).symbols as LibcSymbols;
+    const location = Number(symbols.__errno_location());
+    const errno = new Int32Array(ffi.toArrayBuffer(location, 0, 4));
+    // munmap(address, bytes) has just the shape of a destructor, and Bun runs
+    // it when the memory dies, even after a transfer.
+    const munmap = (symbols.munmap as unknown as { ptr: unknown }).ptr;
+    return {
+      symbols,
+      errno: (): number => errno[0],
+      own(address: bigint, bytes: number): ArrayBuffer {
+        const start = Number(address);
+        const memory = ffi.toArrayBuffer(start, 0, bytes, bytes, munmap);
+        markAsUntransferable(memory);
+        return memory;
+      },
+    };
+  },
+
+  tryFlock: undefined,
+
+  mayRead(): boolean {
+    return true;
+  },
+
+  mayInspect(): boolean {
+    return true;
+  },
+};
+
+/** The table in Bun's words. */
+function bunSymbols(): Record<string, unknown> {
+  const table: Record<string, unknown> = {};
+  for (const [name, symbol] of Object.entries(LIBC_SYMBOLS)) {
+    table[name] = { args: symbol.parameters, returns: symbol.result };
+  }
+  return table;
+}

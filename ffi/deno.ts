@@ -1,0 +1,112 @@
+/**
+ * The backend for Deno.
+ *
+ * Touches the `Deno` global only when called, and declares the few shapes it
+ * uses, so that it also type-checks where Deno's types are not there. It
+ * never causes a permission prompt: it asks what is granted, and does without.
+ *
+ * @module
+ */
+
+import { fstatSync } from "node:fs";
+import type { Backend, Libc, TryFlock } from "./types.ts";
+import { LIBC_NAME, LIBC_SYMBOLS, type LibcSymbols } from "./symbols.ts";
+import { UnmapRegistry } from "./unmap.ts";
+import { atLeast } from "./version.ts";
+
+/** The first version whose `node:fs` gives out the system's descriptors. */
+const DENO_LEAST = [2, 7, 12];
+
+/** All of these granted is what `--allow-all` looks like from inside. */
+const EVERY_PERMISSION = ["read", "write", "net", "env", "sys", "run", "ffi"];
+
+interface DenoGlobal {
+  readonly version: { readonly deno: string };
+  readonly permissions: {
+    querySync(descriptor: { name: string; path?: string }): { state: string };
+  };
+  readonly UnsafePointer: { create(address: bigint): unknown };
+  readonly UnsafePointerView: {
+    getArrayBuffer(pointer: unknown, bytes: number): ArrayBuffer;
+  };
+  readonly FsFile: { readonly prototype: object };
+  dlopen(path: string, symbols: unknown): { readonly symbols: unknown };
+  openSync(path: string, options: { read: true; write: true }): DenoFile;
+}
+
+interface DenoFile {
+  tryLockSync(exclusive: boolean): boolean;
+  statSync(): { dev: number; ino: number | null };
+  close(): void;
+}
+
+/** Deno's way to libc. */
+export const denoBackend: Backend = {
+  missing(): string | undefined {
+    const { version } = deno();
+    if (!atLeast(version.deno, DENO_LEAST)) {
+      return `this is Deno ${version.deno}, expected 2.7.12 or newer`;
+    }
+    // A grant for one path says "prompt" here, and cannot map memory.
+    if (!granted("ffi")) {
+      return "FFI is not granted, expected --allow-ffi without a path";
+    }
+    return undefined;
+  },
+
+  open(): Libc {
+    const symbols = deno().dlopen(LIBC_NAME, LIBC_SYMBOLS)
+      .symbols as LibcSymbols;
+    const unmap = new UnmapRegistry(symbols);
+    const errno = new Int32Array(view(symbols.__errno_location(), 4));
+    return {
+      symbols,
+      errno: (): number => errno[0],
+      own: (address: bigint, bytes: number): ArrayBuffer =>
+        unmap.watch(view(address, bytes), address, BigInt(bytes)),
+    };
+  },
+
+  get tryFlock(): TryFlock | undefined {
+    return "tryLockSync" in deno().FsFile.prototype ? tryFlock : undefined;
+  },
+
+  mayRead(path: string): boolean {
+    return granted("read", path);
+  },
+
+  mayInspect(): boolean {
+    // Deno opens /proc for nobody but --allow-all, and asks otherwise.
+    return EVERY_PERMISSION.every((name) => granted(name));
+  },
+};
+
+function deno(): DenoGlobal {
+  return (globalThis as unknown as { Deno: DenoGlobal }).Deno;
+}
+
+function granted(name: string, path?: string): boolean {
+  const descriptor = path === undefined ? { name } : { name, path };
+  return deno().permissions.querySync(descriptor).state === "granted";
+}
+
+function view(address: bigint, bytes: number): ArrayBuffer {
+  const { UnsafePointer, UnsafePointerView } = deno();
+  return UnsafePointerView.getArrayBuffer(UnsafePointer.create(address), bytes);
+}
+
+/** Deno locks its own files only, so the same file is opened once more. */
+function tryFlock(fd: number, path: string): (() => void) | undefined {
+  const file = deno().openSync(path, { read: true, write: true });
+  let locked = false;
+  try {
+    const own = file.statSync();
+    const asked = fstatSync(fd);
+    // Another file by now: whoever put it there is the other writer.
+    const same = own.dev === asked.dev && own.ino === asked.ino;
+    locked = same && file.tryLockSync(true);
+  } finally {
+    if (!locked) file.close();
+  }
+  return locked ? () => file.close() : undefined;
+}

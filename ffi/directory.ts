@@ -1,0 +1,304 @@
+/**
+ * The log's folder on a real disk, for the mapped and the files storage.
+ *
+ * @module
+ */
+
+import * as fs from "node:fs";
+import { constants } from "node:fs";
+import { dirname } from "node:path";
+import { assert } from "../src/assert.ts";
+import type {
+  DirectoryEntry,
+  DirectoryOptions,
+  StorageDirectory,
+  StorageFile,
+  StorageLock,
+  SyncDone,
+} from "../src/storage.ts";
+import {
+  closeQuietly,
+  isSame,
+  openNew,
+  openRegular,
+  SyncPair,
+} from "./descriptors.ts";
+import { DiskFile } from "./file.ts";
+import { FolderLock } from "./lock.ts";
+import { type Attempt, systemCode, systemError } from "./system_error.ts";
+import type { Backend, DiskCalls } from "./types.ts";
+
+const FOLDER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY;
+
+/** A folder over its descriptors. */
+export class DiskDirectory implements StorageDirectory {
+  /** The folder's absolute path. */
+  readonly path: string;
+  readonly #options: DirectoryOptions;
+  readonly #backend: Backend;
+  readonly #calls: DiskCalls;
+  readonly #syncs: SyncPair;
+
+  private constructor(
+    path: string,
+    options: DirectoryOptions,
+    backend: Backend,
+    calls: DiskCalls,
+  ) {
+    this.path = path;
+    this.#options = options;
+    this.#backend = backend;
+    this.#calls = calls;
+    const attempt = { operation: "open", object: "folder", path };
+    const blocking = fs.openSync(path, FOLDER_FLAGS);
+    try {
+      const soon = fs.openSync(path, FOLDER_FLAGS);
+      this.#syncs = new SyncPair(attempt, blocking, soon);
+    } catch (error) {
+      closeQuietly(blocking);
+      throw error;
+    }
+  }
+
+  /** See `StoragePort.openDirectory`; `path` is absolute. */
+  static open(
+    path: string,
+    options: DirectoryOptions,
+    backend: Backend,
+    calls: DiskCalls,
+  ): DiskDirectory | undefined {
+    try {
+      if (options.create) makeFolders(path, options.directoryMode, backend);
+      const directory = new DiskDirectory(path, options, backend, calls);
+      try {
+        // Opening asked for the right to list, this for the right to enter.
+        fs.accessSync(path, constants.X_OK);
+        return directory;
+      } catch (error) {
+        directory.close();
+        throw error;
+      }
+    } catch (error) {
+      if (systemCode(error) === "ENOENT" && !options.create) return undefined;
+      const attempt = { operation: "open", object: "folder", path };
+      throw systemError(attempt, error);
+    }
+  }
+
+  /** See the port. */
+  list(folder?: string): DirectoryEntry[] {
+    const path = folder === undefined ? this.path : this.#path(folder);
+    return attempted({ operation: "list", object: "folder", path }, () => {
+      const entries = fs.readdirSync(path, { withFileTypes: true });
+      return entries.map((entry): DirectoryEntry => {
+        const kind = entry.isFile()
+          ? "file"
+          : entry.isDirectory()
+          ? "directory"
+          : "other";
+        return { name: entry.name, kind };
+      });
+    });
+  }
+
+  /** See the port. */
+  create(name: string, bytes: number): StorageFile {
+    assert(Number.isSafeInteger(bytes) && bytes >= 0, "odd file size");
+    const path = this.#path(name);
+    return attempted({ operation: "create", object: "file", path }, () => {
+      const fd = openNew(path, this.#options.fileMode);
+      try {
+        if (bytes > 0) this.#calls.allocate(fd, bytes);
+        return this.#file(name, fd, fs.fstatSync(fd), "write");
+      } catch (error) {
+        closeQuietly(fd);
+        // It may hold all that was free before the disk was full.
+        removeQuietly(path);
+        throw error;
+      }
+    });
+  }
+
+  /** See the port. */
+  open(name: string, access: "read" | "write"): StorageFile | undefined {
+    const path = this.#path(name);
+    const attempt = { operation: "open", object: "file", path };
+    const opened = openRegular(attempt, path, access);
+    if (opened === undefined) return undefined;
+    return attempted(attempt, () => {
+      try {
+        return this.#file(name, opened.fd, opened.stat, access);
+      } catch (error) {
+        closeQuietly(opened.fd);
+        throw error;
+      }
+    });
+  }
+
+  /** See the port. */
+  rename(source: string, target: string): void {
+    const path = this.#path(source);
+    attempted({ operation: "rename", object: "file", path }, () => {
+      fs.renameSync(path, this.#path(target));
+    });
+  }
+
+  /** See the port. */
+  remove(name: string): void {
+    const path = this.#path(name);
+    attempted({ operation: "remove", object: "file", path }, () => {
+      fs.unlinkSync(path);
+    });
+  }
+
+  /** See the port. */
+  makeFolder(name: string): void {
+    const path = this.#path(name);
+    attempted({ operation: "make", object: "folder", path }, () => {
+      try {
+        fs.mkdirSync(path, { mode: this.#options.directoryMode });
+      } catch (error) {
+        if (systemCode(error) !== "EEXIST") throw error;
+        if (!fs.lstatSync(path).isDirectory()) throw error;
+      }
+    });
+  }
+
+  /** See the port. */
+  syncFolder(name: string): void {
+    const path = this.#path(name);
+    attempted({ operation: "sync", object: "folder", path }, () => {
+      syncFolderAt(path, constants.O_NOFOLLOW);
+    });
+  }
+
+  /** See the port. */
+  sync(): void {
+    this.#syncs.sync();
+  }
+
+  /** See the port. */
+  syncSoon(done: SyncDone): void {
+    this.#syncs.syncSoon(done);
+  }
+
+  /** See the port. */
+  lock(): StorageLock {
+    return new FolderLock(this.path, {
+      fileMode: this.#options.fileMode,
+      tryFlock: this.#calls.tryFlock,
+      mayInspect: this.#backend.mayInspect(),
+    });
+  }
+
+  /** See the port. */
+  close(): void {
+    this.#syncs.close();
+  }
+
+  /** Opens the second descriptor and makes the file. */
+  #file(
+    name: string,
+    fd: number,
+    stat: fs.Stats,
+    access: "read" | "write",
+  ): StorageFile {
+    const path = this.#path(name);
+    const bytes = stat.size;
+    let soonFd = fd;
+    if (access === "write") {
+      const attempt: Attempt = { operation: "open", object: "file", path };
+      const second = openRegular(attempt, path, access);
+      assert(second !== undefined, "one writer only renames its files");
+      assert(isSame(second.stat, stat), "one writer only replaces its files");
+      soonFd = second.fd;
+    }
+    const parts = { name, path, bytes, access, fd, soonFd };
+    return new DiskFile(this.#calls, parts);
+  }
+
+  #path(name: string): string {
+    const parts = name.split("/");
+    const odd = parts.length > 2 || parts.some((part) => !isBareName(part));
+    assert(!odd, `"${name}" is not a name in the log's folder`);
+    return `${this.path === "/" ? "" : this.path}/${name}`;
+  }
+}
+
+/** Runs a call and wraps what it throws. */
+function attempted<T>(attempt: Attempt, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw systemError(attempt, error);
+  }
+}
+
+/** Clears up after a failure, whose error is the one to tell. */
+function removeQuietly(path: string): void {
+  try {
+    fs.unlinkSync(path);
+  } catch {
+    // Unlinking what was made a moment ago fails on a dying disk only.
+  }
+}
+
+function isBareName(part: string): boolean {
+  return part !== "" && part !== "." && part !== ".." && !part.includes("\0");
+}
+
+/** Makes a folder with its missing parents, each name durable. */
+function makeFolders(path: string, mode: number, backend: Backend): void {
+  try {
+    makeFolderSynced(path, mode, backend);
+  } catch (error) {
+    const parent = dirname(path);
+    if (systemCode(error) !== "ENOENT" || parent === path) throw error;
+    makeFolders(parent, mode, backend);
+    makeFolderSynced(path, mode, backend);
+  }
+}
+
+function makeFolderSynced(path: string, mode: number, backend: Backend): void {
+  try {
+    fs.mkdirSync(path, { mode });
+  } catch (error) {
+    if (systemCode(error) !== "EEXIST") throw error;
+    // The death of a process may have come between making it and syncing its
+    // name; then nothing is in it yet.
+    if (!isEmptyFolder(path)) return;
+  }
+  syncName(path, backend);
+}
+
+/** Makes a folder's own name durable. */
+function syncName(path: string, backend: Backend): void {
+  const parent = dirname(path);
+  try {
+    if (backend.mayRead(parent)) return syncFolderAt(parent);
+  } catch (error) {
+    if (systemCode(error) !== "EACCES") throw error;
+  }
+  // The parent may be written but not read (a grant of Deno for this path
+  // alone): syncing the new folder itself takes its name along on ext4, xfs
+  // and btrfs, which log the making of both as one.
+  syncFolderAt(path);
+}
+
+function isEmptyFolder(path: string): boolean {
+  try {
+    return fs.readdirSync(path).length === 0;
+  } catch {
+    // Not a folder, or not for us: opening it says so in better words.
+    return false;
+  }
+}
+
+function syncFolderAt(path: string, flags = 0): void {
+  const fd = fs.openSync(path, FOLDER_FLAGS | flags);
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    closeQuietly(fd);
+  }
+}

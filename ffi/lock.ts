@@ -1,0 +1,296 @@
+/**
+ * One writer for a folder.
+ *
+ * `LOCK` carries the system's file lock where it can be had; it ends with the
+ * process, whatever happens. `LOCK.owner` names the writer and excludes those
+ * that cannot ask for the file lock. It appears by a link, which fails if one
+ * is there, and so is always whole.
+ *
+ * An owner file whose process is gone is renamed aside, never just unlinked:
+ * between reading and renaming it may have become somebody else's. So what
+ * was renamed is read again, and put back if it is not what was read. Whoever
+ * claims the name meanwhile looks, once he has it, for a living owner that
+ * was set aside, and steps back. Readers never come here.
+ *
+ * @module
+ */
+
+import { randomUUID } from "node:crypto";
+import * as fs from "node:fs";
+import { constants } from "node:fs";
+import { assert } from "../src/assert.ts";
+import { WalLockedError } from "../src/errors.ts";
+import type { StorageLock } from "../src/storage.ts";
+import { closeQuietly, openRegular } from "./descriptors.ts";
+import {
+  flockHolder,
+  type FoundOwner,
+  type Liveness,
+  livenessOf,
+  type OwnerRecord,
+  ownRecord,
+  readOwner,
+  writeOwner,
+} from "./owner.ts";
+import { storageError, systemCode, systemError } from "./system_error.ts";
+import type { TryFlock } from "./types.ts";
+
+/** Others come and go at the same moment; not this often. */
+const ATTEMPTS_MAX = 100;
+
+/** What a lock needs to know. */
+export interface LockMeans {
+  /** Permission bits of the lock files. */
+  readonly fileMode: number;
+  /** The file lock, where it can be had. */
+  readonly tryFlock: TryFlock | undefined;
+  /** Whether other processes may be looked at. */
+  readonly mayInspect: boolean;
+}
+
+/** The lock of a folder, held from its making to `release`. */
+export class FolderLock implements StorageLock {
+  readonly #folder: string;
+  readonly #means: LockMeans;
+  readonly #own: OwnerRecord;
+  readonly #unlock: () => void;
+  #text = "";
+  #released = false;
+
+  /** Takes it, or throws `WalLockedError`. */
+  constructor(folder: string, means: LockMeans) {
+    this.#folder = folder;
+    this.#means = means;
+    const how = means.tryFlock === undefined ? "owner" : "flock";
+    this.#own = ownRecord(how, randomUUID(), means.mayInspect);
+    const attempt = { operation: "lock", object: "folder", path: folder };
+    try {
+      this.#unlock = this.#takeFlock();
+    } catch (error) {
+      throw systemError(attempt, error);
+    }
+    try {
+      this.#claim();
+      this.#sweep();
+    } catch (error) {
+      this.#unlock();
+      throw systemError(attempt, error);
+    }
+  }
+
+  /** See the port. */
+  verify(): void {
+    assert(!this.#released, "verify after release");
+    const found = readOwner(this.#ownerPath);
+    if (found?.text === this.#text) return;
+    // Somebody may have set it aside by mistake, and is about to notice.
+    const aside = this.#besides("stale").find(({ owner }) =>
+      owner.text === this.#text
+    );
+    if (aside === undefined) throw this.#locked(found, "alive");
+    this.#putBack(aside.path);
+  }
+
+  /** See the port. */
+  release(): void {
+    assert(!this.#released, "released twice");
+    this.#released = true;
+    try {
+      // Before the file lock, so that the next one finds nothing to judge.
+      for (let i = 0; i < ATTEMPTS_MAX && !this.#removeOwn(); i++);
+    } catch {
+      // The file stays, and is stale once this process is gone.
+    }
+    this.#unlock();
+  }
+
+  get #ownerPath(): string {
+    return `${this.#folder}/LOCK.owner`;
+  }
+
+  /** Takes the file lock or looks who has it; returns what frees it. */
+  #takeFlock(): () => void {
+    const path = `${this.#folder}/LOCK`;
+    const { fd, stat } = openLockFile(path, this.#means.fileMode);
+    try {
+      const { tryFlock, mayInspect } = this.#means;
+      const unlock = tryFlock?.(fd, path);
+      if (unlock !== undefined) {
+        return (): void => {
+          unlock();
+          closeQuietly(fd);
+        };
+      }
+      const pid = mayInspect ? flockHolder(stat) : undefined;
+      if (tryFlock !== undefined || pid !== undefined) {
+        throw this.#locked(readOwner(this.#ownerPath), "alive", pid);
+      }
+      closeQuietly(fd);
+      return (): void => {};
+    } catch (error) {
+      closeQuietly(fd);
+      throw error;
+    }
+  }
+
+  /** Puts our owner file in place, or throws because somebody lives. */
+  #claim(): void {
+    const path = this.#besidePath("new");
+    this.#text = writeOwner(path, this.#means.fileMode, this.#own);
+    try {
+      for (let i = 0; i < ATTEMPTS_MAX; i++) {
+        if (linkNew(path, this.#ownerPath)) return this.#yieldToAside();
+        const found = readOwner(this.#ownerPath);
+        if (found === undefined) continue;
+        const liveness = this.#livenessOf(found);
+        if (liveness !== "gone") throw this.#locked(found, liveness);
+        this.#setAside(found);
+      }
+      throw this.#locked(undefined, "alive");
+    } finally {
+      removeIfThere(path);
+    }
+  }
+
+  /** Gives the name back to a living owner that was set aside by mistake. */
+  #yieldToAside(): void {
+    for (const { path, owner } of this.#besides("stale")) {
+      const liveness = this.#livenessOf(owner);
+      if (liveness === "gone") continue;
+      if (readOwner(this.#ownerPath)?.text === this.#text) {
+        fs.unlinkSync(this.#ownerPath);
+      }
+      this.#putBack(path);
+      throw this.#locked(owner, liveness);
+    }
+  }
+
+  /** Takes a stale owner file away, and only that. */
+  #setAside(stale: FoundOwner): void {
+    const path = this.#besidePath("stale");
+    try {
+      fs.renameSync(this.#ownerPath, path);
+    } catch (error) {
+      if (systemCode(error) === "ENOENT") return;
+      throw error;
+    }
+    const moved = readOwner(path);
+    if (moved === undefined || moved.text === stale.text) removeIfThere(path);
+    else this.#putBack(path);
+  }
+
+  /** If the name is taken, its new owner will find the one set aside. */
+  #putBack(path: string): void {
+    try {
+      if (linkNew(path, this.#ownerPath)) removeIfThere(path);
+    } catch (error) {
+      // Another one has put it back, or its owner has released it.
+      if (systemCode(error) !== "ENOENT") throw error;
+    }
+  }
+
+  /** Whether it is certain that our owner file is gone. */
+  #removeOwn(): boolean {
+    let removed = false;
+    for (const { path, owner } of this.#besides("stale")) {
+      if (owner.text !== this.#text) continue;
+      removeIfThere(path);
+      removed = true;
+    }
+    const found = readOwner(this.#ownerPath);
+    if (found?.text === this.#text) removeIfThere(this.#ownerPath);
+    // Not there at all: somebody may be setting it aside at this moment.
+    return removed || found !== undefined;
+  }
+
+  /** Removes what killed processes left beside the owner file. */
+  #sweep(): void {
+    for (const kind of ["new", "stale"] as const) {
+      for (const { path, owner } of this.#besides(kind)) {
+        // Without a record it may be one that is being written.
+        if (kind === "new" && owner.record === undefined) continue;
+        if (this.#livenessOf(owner) === "gone") removeIfThere(path);
+      }
+    }
+  }
+
+  /** The files `LOCK.owner.*.<kind>` and what they say. */
+  #besides(kind: "new" | "stale"): { path: string; owner: FoundOwner }[] {
+    const found = [];
+    for (const name of fs.readdirSync(this.#folder)) {
+      if (!name.startsWith("LOCK.owner.") || !name.endsWith(`.${kind}`)) {
+        continue;
+      }
+      const path = `${this.#folder}/${name}`;
+      const owner = readOwner(path);
+      if (owner !== undefined) found.push({ path, owner });
+    }
+    return found;
+  }
+
+  #besidePath(kind: "new" | "stale"): string {
+    return `${this.#ownerPath}.${this.#own.token}.${kind}`;
+  }
+
+  #livenessOf(found: FoundOwner): Liveness {
+    return livenessOf(found, this.#own, this.#means.mayInspect);
+  }
+
+  #locked(
+    found: FoundOwner | undefined,
+    liveness: Liveness,
+    flockPid?: number,
+  ): WalLockedError {
+    const { pid = flockPid, host } = found?.record ?? {};
+    const who = pid === undefined ? "another process" : `process ${pid}`;
+    const where = host === undefined ? "" : ` on "${host}"`;
+    // Never sent away without a way out.
+    const remedy = liveness === "unknown"
+      ? `; if that process is gone, remove "${this.#ownerPath}"`
+      : "";
+    return new WalLockedError(
+      `Cannot lock folder "${this.#folder}": ${who}${where} has it open to ` +
+        `write, expected no other writer${remedy}`,
+      { pid },
+    );
+  }
+}
+
+/** Opens `LOCK`, made when missing; it is never removed. */
+function openLockFile(
+  path: string,
+  mode: number,
+): { fd: number; stat: fs.Stats } {
+  const attempt = { operation: "lock", object: "file", path };
+  for (let i = 0; i < ATTEMPTS_MAX; i++) {
+    const opened = openRegular(attempt, path, "write");
+    if (opened !== undefined) return opened;
+    try {
+      const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+      const flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
+      closeQuietly(fs.openSync(path, flags, mode));
+    } catch (error) {
+      if (systemCode(error) !== "EEXIST") throw systemError(attempt, error);
+    }
+  }
+  throw storageError(attempt, "it goes again and again", "one", "EAGAIN");
+}
+
+/** Gives a file a second name; false if the name is taken. */
+function linkNew(source: string, target: string): boolean {
+  try {
+    fs.linkSync(source, target);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === "EEXIST") return false;
+    throw error;
+  }
+}
+
+function removeIfThere(path: string): void {
+  try {
+    fs.unlinkSync(path);
+  } catch (error) {
+    if (systemCode(error) !== "ENOENT") throw error;
+  }
+}

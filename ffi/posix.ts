@@ -1,0 +1,150 @@
+/**
+ * What mapped storage adds to `node:fs`: mapping, allocating, punching and
+ * locking through libc.
+ *
+ * Owns the lifetime of mappings: a released one is at once replaced by
+ * private zero pages, so that no late access can crash or reach the file,
+ * and its addresses are given back when the last view of it is collected.
+ *
+ * @module
+ */
+
+import { assert } from "../src/assert.ts";
+import type { MappedRegion } from "../src/storage.ts";
+import { readFully, writeFully } from "./descriptors.ts";
+import * as c from "./symbols.ts";
+import { SystemCallError } from "./system_error.ts";
+import type { DiskCalls, Libc } from "./types.ts";
+
+/** Numbers of errno on Linux, where alone this file runs. */
+const EINTR = 4;
+const EWOULDBLOCK = 11;
+const ENOSYS = 38;
+const EOPNOTSUPP = 95;
+
+/** Larger writes make large folios, and those make a small sync large. */
+const FILL_BYTES = 4096;
+
+/** The calls of mapped storage. */
+export class PosixCalls implements DiskCalls {
+  readonly #libc: Libc;
+
+  /** Works through one thread's C library. */
+  constructor(libc: Libc) {
+    this.#libc = libc;
+  }
+
+  /** See `DiskCalls`. */
+  allocate(fd: number, bytes: number): void {
+    const errno = this.#fallocate(fd, 0, 0, bytes);
+    if (errno === 0) return;
+    if (!isUnsupported(errno)) throw new SystemCallError("fallocate", errno);
+    fill(fd, bytes);
+  }
+
+  /** See `DiskCalls`. */
+  map(fd: number, bytes: number, access: "read" | "write"): MappedRegion {
+    const { symbols } = this.#libc;
+    // A file that another storage made, or that was restored from a copy, may
+    // have holes: a store into one on a full disk would kill the process.
+    if (access === "write") this.allocate(fd, bytes);
+    const flags = access === "write"
+      ? c.MAP_SHARED
+      : c.MAP_PRIVATE | c.MAP_NORESERVE;
+    const length = BigInt(bytes);
+    const address = symbols.mmap(0n, length, c.PROT_READ_WRITE, flags, fd, 0n);
+    if (address === c.MAP_FAILED) {
+      throw new SystemCallError("mmap", this.#libc.errno());
+    }
+    if (access === "write") symbols.madvise(address, length, c.MADV_RANDOM);
+    return new PosixRegion(this.#libc, address, bytes);
+  }
+
+  /** See `DiskCalls`. */
+  punchHole(fd: number, offset: number, bytes: number): void {
+    const mode = c.FALLOC_FL_PUNCH_HOLE | c.FALLOC_FL_KEEP_SIZE;
+    const errno = this.#fallocate(fd, mode, offset, bytes);
+    if (errno === 0 || isUnsupported(errno)) return;
+    throw new SystemCallError("fallocate", errno);
+  }
+
+  /** See `DiskCalls`. */
+  dropCache(fd: number): void {
+    // Its result is of no use to anybody: this is a hint.
+    this.#libc.symbols.posix_fadvise(fd, 0n, 0n, c.POSIX_FADV_DONTNEED);
+  }
+
+  /** See `DiskCalls`. The lock goes when the descriptor is closed. */
+  readonly tryFlock = (fd: number): (() => void) | undefined => {
+    while (this.#libc.symbols.flock(fd, c.LOCK_EX | c.LOCK_NB) === -1) {
+      const errno = this.#libc.errno();
+      if (errno === EWOULDBLOCK) return undefined;
+      if (errno !== EINTR) throw new SystemCallError("flock", errno);
+    }
+    return () => {};
+  };
+
+  /** The error number, 0 for success. */
+  #fallocate(fd: number, mode: number, offset: number, bytes: number): number {
+    const { symbols } = this.#libc;
+    const start = BigInt(offset);
+    const length = BigInt(bytes);
+    while (symbols.fallocate(fd, mode, start, length) === -1) {
+      const errno = this.#libc.errno();
+      if (errno !== EINTR) return errno;
+    }
+    return 0;
+  }
+}
+
+/** One mapping. */
+class PosixRegion implements MappedRegion {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly #libc: Libc;
+  readonly #address: bigint;
+  #released = false;
+
+  constructor(libc: Libc, address: bigint, bytes: number) {
+    this.#libc = libc;
+    this.#address = address;
+    this.bytes = new Uint8Array(libc.own(address, bytes));
+    assert(this.bytes.length === bytes, "the view is not the mapping");
+  }
+
+  release(): void {
+    assert(!this.#released, "released twice");
+    this.#released = true;
+    const flags = c.MAP_FIXED | c.MAP_PRIVATE | c.MAP_ANONYMOUS |
+      c.MAP_NORESERVE;
+    // Should it fail, the file just stays mapped until it is collected.
+    this.#libc.symbols.mmap(
+      this.#address,
+      BigInt(this.bytes.length),
+      c.PROT_READ_WRITE,
+      flags,
+      -1,
+      0n,
+    );
+  }
+}
+
+/** The file system, or the kernel, has no such thing. */
+function isUnsupported(errno: number): boolean {
+  return errno === EOPNOTSUPP || errno === ENOSYS;
+}
+
+/**
+ * Allocates where the file system cannot: writes zeros wherever it reads
+ * zeros, which changes nothing but the holes. Grows the file to `bytes`.
+ */
+function fill(fd: number, bytes: number): void {
+  const block = new Uint8Array(FILL_BYTES);
+  const zeros = new Uint8Array(FILL_BYTES);
+  for (let offset = 0; offset < bytes; offset += FILL_BYTES) {
+    const size = Math.min(FILL_BYTES, bytes - offset);
+    const found = readFully(fd, block.subarray(0, size), offset);
+    assert(found === 0 || found === size, "the file is not of its size");
+    if (found === size && block.some((byte) => byte !== 0)) continue;
+    writeFully(fd, zeros.subarray(0, size), offset);
+  }
+}

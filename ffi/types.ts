@@ -1,0 +1,56 @@
+/**
+ * What the parts of the runtime layer promise each other.
+ *
+ * A backend is all that differs between Deno, Bun and Node. Addresses are
+ * bigints; a pointer object never leaves the backend that made it.
+ *
+ * @module
+ */
+
+import type { MappedRegion } from "../src/storage.ts";
+import type { LibcSymbols } from "./symbols.ts";
+
+/** What one runtime can do; every backend has the same members in order. */
+export interface Backend {
+  /** Why there is no FFI here and what would give it; `undefined` if it is. */
+  missing(): string | undefined;
+  /** Opens the C library. Only when nothing is missing. */
+  open(): Libc;
+  /** The runtime's own file lock, where it has one without FFI. */
+  readonly tryFlock: TryFlock | undefined;
+  /** Whether a path may be read without asking the user. */
+  mayRead(path: string): boolean;
+  /** Whether `/proc`, the host's name and signals may be used likewise. */
+  mayInspect(): boolean;
+}
+
+/** The C library of one thread. */
+export interface Libc {
+  /** The functions of `symbols.ts`. */
+  readonly symbols: LibcSymbols;
+  /** This thread's errno. Read it in the statement after the failed call. */
+  errno(): number;
+  /** Mapped memory as a buffer, unmapped when the buffer is collected. */
+  own(address: bigint, bytes: number): ArrayBuffer;
+}
+
+/** Tries the exclusive lock of an open file; `undefined` if it is taken. */
+export type TryFlock = (fd: number, path: string) => (() => void) | undefined;
+
+/** What a storage adds to `node:fs`: the difference of mapped and files. */
+export interface DiskCalls {
+  /** Grows a new, empty file to `bytes` zeros. */
+  allocate(fd: number, bytes: number): void;
+  /** See `StorageFile.map`. */
+  map(
+    fd: number,
+    bytes: number,
+    access: "read" | "write",
+  ): MappedRegion | undefined;
+  /** See `StorageFile.punchHole`. */
+  punchHole(fd: number, offset: number, bytes: number): void;
+  /** See `StorageFile.dropCache`. */
+  dropCache(fd: number): void;
+  /** The system's file lock; `undefined` where it cannot be had. */
+  readonly tryFlock: TryFlock | undefined;
+}
