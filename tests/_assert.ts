@@ -15,7 +15,7 @@ export function assert(
   condition: unknown,
   message?: string,
 ): asserts condition {
-  assertions.ok(condition, because(message));
+  assertions.ok(condition, ...because(message));
 }
 
 /** Fails unless a false condition is false. */
@@ -37,7 +37,7 @@ export function assertEquals<T>(
   message?: string,
 ): void {
   if (!isBytes(actual) || !isBytes(expected)) {
-    assertions.deepStrictEqual(actual, expected, because(message));
+    assertions.deepStrictEqual(actual, expected, ...because(message));
     return;
   }
   // Comparing element by element would take seconds for large arrays, and
@@ -61,7 +61,7 @@ export function assertNotEquals<T>(
     );
     return;
   }
-  assertions.notDeepStrictEqual(actual, expected, because(message));
+  assertions.notDeepStrictEqual(actual, expected, ...because(message));
 }
 
 /** Fails unless `Object.is(actual, expected)`. */
@@ -70,7 +70,7 @@ export function assertStrictEquals<T>(
   expected: T,
   message?: string,
 ): asserts actual is T {
-  assertions.strictEqual(actual, expected, because(message));
+  assertions.strictEqual(actual, expected, ...because(message));
 }
 
 /** Fails if `Object.is(actual, expected)`. */
@@ -79,7 +79,7 @@ export function assertNotStrictEquals(
   expected: unknown,
   message?: string,
 ): void {
-  assertions.notStrictEqual(actual, expected, because(message));
+  assertions.notStrictEqual(actual, expected, ...because(message));
 }
 
 /** Fails if `actual` is `undefined` or `null`. */
@@ -123,7 +123,7 @@ export function assertMatch(
   expected: RegExp,
   message?: string,
 ): void {
-  assertions.match(actual, expected, because(message));
+  assertions.match(actual, expected, ...because(message));
 }
 
 /** Fails unless `actual > expected`. */
@@ -209,9 +209,9 @@ export function fail(message = "Failed"): never {
   throw new assertions.AssertionError({ message });
 }
 
-// The declared overloads know no absent message; the functions do.
-function because(message: string | undefined): string {
-  return message as string;
+// Node refuses `undefined` for a message; its types know no optional string.
+function because(message: string | undefined): [string] {
+  return (message === undefined ? [] : [message]) as unknown as [string];
 }
 
 function checkError<E extends Error>(
