@@ -73,13 +73,13 @@ export function crc32Short(bytes: Uint8Array, seed: number): number {
   let state = ~seed;
   let i = 0;
   for (; i < bytesWhole; i += 4) {
-    const mixed = state ^ (bytes[i]! | (bytes[i + 1]! << 8) |
-      (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24));
-    state = TABLE_3[mixed & 0xff]! ^ TABLE_2[(mixed >>> 8) & 0xff]! ^
-      TABLE_1[(mixed >>> 16) & 0xff]! ^ TABLE_0[mixed >>> 24]!;
+    const mixed = state ^ (bytes[i] | (bytes[i + 1] << 8) |
+      (bytes[i + 2] << 16) | (bytes[i + 3] << 24));
+    state = TABLE_3[mixed & 0xff] ^ TABLE_2[(mixed >>> 8) & 0xff] ^
+      TABLE_1[(mixed >>> 16) & 0xff] ^ TABLE_0[mixed >>> 24];
   }
   for (; i < bytes.length; i++) {
-    state = TABLE_0[(state ^ bytes[i]!) & 0xff]! ^ (state >>> 8);
+    state = TABLE_0[(state ^ bytes[i]) & 0xff] ^ (state >>> 8);
   }
   return ~state >>> 0;
 }
@@ -117,8 +117,8 @@ export function crcBegin(seed: number): number {
  */
 export function crcWord(state: number, word: number): number {
   const mixed = state ^ word;
-  return TABLE_3[mixed & 0xff]! ^ TABLE_2[(mixed >>> 8) & 0xff]! ^
-    TABLE_1[(mixed >>> 16) & 0xff]! ^ TABLE_0[mixed >>> 24]!;
+  return TABLE_3[mixed & 0xff] ^ TABLE_2[(mixed >>> 8) & 0xff] ^
+    TABLE_1[(mixed >>> 16) & 0xff] ^ TABLE_0[mixed >>> 24];
 }
 
 /**
@@ -154,5 +154,5 @@ function byteTable(): Int32Array<ArrayBuffer> {
 function nextTable(
   table: Int32Array<ArrayBuffer>,
 ): Int32Array<ArrayBuffer> {
-  return table.map((state) => TABLE_0[state & 0xff]! ^ (state >>> 8));
+  return table.map((state) => TABLE_0[state & 0xff] ^ (state >>> 8));
 }
