@@ -23,6 +23,7 @@ const MEANINGS: Readonly<Record<string, readonly [string, string]>> = {
   EACCES: ["permission denied", "permission for this process"],
   EDQUOT: ["the disk quota is used up", "enough free space"],
   EEXIST: ["the name is taken", "a new name"],
+  EFBIG: ["the file would be too large", "a size the file system can hold"],
   EINVAL: ["the system finds it invalid", "a range inside the file"],
   EIO: ["the device failed", "a working device"],
   EISDIR: ["found a folder", "a regular file"],
@@ -88,12 +89,15 @@ export function storageError(
 
 /** The system's name of what a call threw, if the system threw it. */
 export function systemCode(cause: unknown): string | undefined {
-  const { name, code } = Object(cause) as { name?: string; code?: unknown };
+  const { name, code, message } = Object(cause) as Partial<
+    { name: string; code: unknown; message: string }
+  >;
   // The runtime refused in the system's place: Deno, and Node's --permission.
   if (name === "NotCapable" || code === "ERR_ACCESS_DENIED") return "EACCES";
-  return typeof code === "string" && /^E[A-Z0-9]+$/.test(code)
-    ? code
-    : undefined;
+  if (typeof code === "string" && /^E[A-Z0-9]+$/.test(code)) return code;
+  // Deno gives some errors no code: "File too large (os error 27)".
+  const errno = /\(os error (\d+)\)/.exec(message ?? "")?.[1];
+  return errno === undefined ? undefined : errnoName(Number(errno));
 }
 
 /** "ENOSPC" for 28. */
