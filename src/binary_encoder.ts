@@ -27,6 +27,7 @@ import {
   checkTarget,
   decodedSafe,
   decodedText,
+  utf8,
 } from "./encoder.ts";
 import { InvalidEntryError } from "./errors.ts";
 
@@ -142,7 +143,7 @@ export class BinaryEncoder implements Encoder {
 }
 
 function idOf(record: EntryRecord): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(record.transactionId);
+  return utf8(record.transactionId ?? "");
 }
 
 function write(

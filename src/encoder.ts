@@ -16,6 +16,11 @@ export const TIMESTAMP_NS_MIN: bigint = -(2n ** 63n);
 /** The greatest time that fits the format: 2262-04-11, in nanoseconds. */
 export const TIMESTAMP_NS_MAX: bigint = 2n ** 63n - 1n;
 
+// Made once: making one costs more than a short text does.
+const ENCODER = new TextEncoder();
+// A byte order mark is a character like any other here.
+const DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /**
  * An entry as an {@link Encoder} sees it: plain fields, no methods.
  *
@@ -138,13 +143,16 @@ export function decodedSafe(
   );
 }
 
+/** The text's bytes. */
+export function utf8(text: string): Uint8Array<ArrayBuffer> {
+  return ENCODER.encode(text);
+}
+
 /** The text in the bytes; `undefined` when they are not UTF-8. */
 export function decodedText(bytes: Uint8Array): string | undefined {
   if (bytes.length === 0) return "";
   try {
-    // A byte order mark is a character like any other here.
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-      .decode(bytes);
+    return DECODER.decode(bytes);
   } catch {
     return undefined;
   }

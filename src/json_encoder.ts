@@ -25,6 +25,7 @@ import {
   decodedText,
   TIMESTAMP_NS_MAX,
   TIMESTAMP_NS_MIN,
+  utf8,
 } from "./encoder.ts";
 import { InvalidEntryError } from "./errors.ts";
 
@@ -196,10 +197,6 @@ function goString(text: string): string {
   );
 }
 
-function utf8(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text);
-}
-
 /** Reads the parts of an entry's text one after the other. */
 class Scanner {
   /** Where the next part begins. */
@@ -231,7 +228,7 @@ class Scanner {
     // No more than these: a bigint of a million digits takes its time.
     const count = end - digits;
     if (count === 0 || count > 20) this.#fail(`${field}'s digits`, digits);
-    const text = String.fromCharCode(...bytes.subarray(start, end));
+    const text = decodedText(bytes.subarray(start, end)) ?? "";
     const value = BigInt(text);
     if (String(value) !== text) this.#fail(`${value}`, start);
     if (value < min || value > max) {
@@ -337,22 +334,34 @@ function readBase64(source: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
   if (end < source.length && source[end - 1] === BASE64_PAD) end--;
   const target = new Uint8Array(Math.floor(end * 6 / 8));
 
-  let at = 0;
-  let bits = 0;
-  let bitCount = 0;
+  const wholeEnd = end & -4;
   let seen = 0;
-  for (let i = 0; i < end; i++) {
+  let at = 0;
+  for (let i = 0; i < wholeEnd; i += 4) {
+    const a = BASE64_VALUES[source[i]];
+    const b = BASE64_VALUES[source[i + 1]];
+    const c = BASE64_VALUES[source[i + 2]];
+    const d = BASE64_VALUES[source[i + 3]];
+    seen |= a | b | c | d;
+    target[at++] = (a << 2) | (b >> 4);
+    target[at++] = (b << 4) | (c >> 2);
+    target[at++] = (c << 6) | d;
+  }
+  // Two or three letters before the padding give one or two bytes; what is
+  // left over of their bits must be zero.
+  let rest = 0;
+  for (let i = wholeEnd; i < end; i++) {
     const value = BASE64_VALUES[source[i]];
     seen |= value;
-    bits = (bits << 6) | value;
-    bitCount += 6;
-    if (bitCount < 8) continue;
-    bitCount -= 8;
-    target[at++] = bits >>> bitCount;
-    bits &= (1 << bitCount) - 1;
+    rest = (rest << 6) | value;
   }
-  // A letter outside of the alphabet has a high bit; left-over bits are zero.
-  return seen < 64 && bits === 0 ? target : undefined;
+  const restBits = (end - wholeEnd) * 6 % 8;
+  const surplus = rest & ((1 << restBits) - 1);
+  rest >>= restBits;
+  if (end - wholeEnd === 3) target[at++] = rest >> 8;
+  if (end > wholeEnd) target[at] = rest;
+  // A letter outside of the alphabet has a high bit.
+  return seen < 64 && surplus === 0 ? target : undefined;
 }
 
 function base64Values(): Uint8Array<ArrayBuffer> {
