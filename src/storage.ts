@@ -12,7 +12,7 @@
  * @module
  */
 
-import type { StorageError } from "./errors.ts";
+import type { WalError } from "./errors.ts";
 
 /** Where a log lives. Opaque: made by `mappedStorage()` and its siblings. */
 export interface WalStorage {
@@ -21,7 +21,7 @@ export interface WalStorage {
 }
 
 /** Called once when an asynchronous sync has ended; no error is success. */
-export type SyncDone = (error?: StorageError) => void;
+export type SyncDone = (error?: WalError) => void;
 
 /** Something whose written bytes can be forced to the disk. */
 export interface Syncable {

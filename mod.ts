@@ -1,0 +1,109 @@
+/**
+ * Walrus: a write-ahead log for Deno, Bun and Node. Appends are stores into
+ * a memory-mapped file, and what was acknowledged is never lost.
+ *
+ * @example Append and read
+ * ```ts
+ * import { openWal } from "@walrus/wal";
+ *
+ * await using wal = await openWal("./wal_data");
+ * const index = await wal.append("Hello World!"); // resolves when durable
+ * console.log(wal.get(index).text());
+ * ```
+ *
+ * @module
+ */
+
+import { defaultStorage } from "./ffi/mod.ts";
+import { openSteps } from "./src/open.ts";
+import {
+  checkDirectory,
+  checkOptions,
+  type WalOptions,
+} from "./src/options.ts";
+import { runBlocking, runSoon } from "./src/steps.ts";
+import type { Wal } from "./src/wal.ts";
+
+export { filesStorage, mappedStorage, memoryStorage } from "./ffi/mod.ts";
+export { Batch } from "./src/batch.ts";
+export { BinaryEncoder } from "./src/binary_encoder.ts";
+export type { Encoder, EntryRecord } from "./src/encoder.ts";
+export type { Entry, EntryFields, EntryInput, EntryJson } from "./src/entry.ts";
+export * from "./src/errors.ts";
+export { SEGMENT_FILE_EXTENSION, SEGMENT_FILE_PREFIX } from "./src/format.ts";
+export { JsonEncoder } from "./src/json_encoder.ts";
+export type { Logger } from "./src/logger.ts";
+export { defaultOptions } from "./src/options.ts";
+export type { Durability, ReaderOptions, WalOptions } from "./src/options.ts";
+export type { Percentiles } from "./src/percentiles.ts";
+export { WalReader } from "./src/reader.ts";
+export type {
+  ConsumerInfo,
+  ReadOptions,
+  RecoveryReport,
+  SegmentInfo,
+  WalStats,
+} from "./src/reader.ts";
+export type { WalStorage } from "./src/storage.ts";
+export { Wal } from "./src/wal.ts";
+export type { AppendOptions } from "./src/wal.ts";
+
+/**
+ * Opens the log in `directory` for writing; makes it if there is none.
+ *
+ * @param directory The log's folder, a path or a `file:` URL.
+ * @param options How to open it; every field has a default.
+ * @returns The open log; close it, or bind it with `await using`.
+ * @throws {TypeError | RangeError} when an option is wrong; nothing was done
+ * @throws {WalLockedError} when another writer has it open
+ * @throws {WalCorruptedError} when durable bytes are damaged
+ * @throws {UnsupportedFormatError} when it has another format or version
+ * @throws {StorageError} when the system refuses
+ *
+ * @example Open, append, close
+ * ```ts
+ * import { openWal } from "@walrus/wal";
+ *
+ * const wal = await openWal("./wal_data", { sync: "interval" });
+ * await wal.append({ data: "set x 1", term: 3 });
+ * await wal.close();
+ * ```
+ */
+export function openWal(
+  directory: string | URL,
+  options?: WalOptions,
+): Promise<Wal> {
+  try {
+    const path = checkDirectory(directory);
+    const checked = checkOptions(options);
+    const storage = checked.storage ?? defaultStorage();
+    return runSoon(openSteps(storage, path, checked));
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+/**
+ * The blocking twin of `openWal`.
+ *
+ * @param directory The log's folder, a path or a `file:` URL.
+ * @param options How to open it; every field has a default.
+ * @returns The open log; close it, or bind it with `using`.
+ *
+ * @example Open without waiting
+ * ```ts
+ * import { openWalSync } from "@walrus/wal";
+ *
+ * using wal = openWalSync("./wal_data");
+ * wal.appendSync("Hello World!");
+ * ```
+ */
+export function openWalSync(
+  directory: string | URL,
+  options?: WalOptions,
+): Wal {
+  const path = checkDirectory(directory);
+  const checked = checkOptions(options);
+  const storage = checked.storage ?? defaultStorage();
+  return runBlocking(openSteps(storage, path, checked));
+}

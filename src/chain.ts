@@ -1,0 +1,438 @@
+/**
+ * Which files make up the log: reads the manifest and every segment's header
+ * page, and builds the chain back from the highest valid link. Read-only.
+ * docs/format.md §7, steps 1 to 4.
+ *
+ * @module
+ */
+
+import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
+import { goFolderFormat } from "./go_folder.ts";
+import type { Identity, Link } from "./header.ts";
+import { decodeIdentity, decodeLink } from "./header.ts";
+import {
+  CAUSE,
+  FORMAT_VERSION,
+  HEADER_BYTES,
+  MANIFEST_BYTES,
+  MANIFEST_NAME,
+  PAGE_BYTES,
+  SEGMENT_BYTES_MIN,
+  segmentName,
+  segmentNumberOf,
+  TEMPORARY_EXTENSION,
+} from "./format.ts";
+import { decodeManifest, type Manifest } from "./manifest.ts";
+import { laterOf, NOWHERE, type Position } from "./mark.ts";
+import { searchFrames } from "./scan.ts";
+import type { StorageDirectory } from "./storage.ts";
+
+/** A segment of the chain. */
+export interface ChainSegment {
+  /** Its file's name. */
+  readonly name: string;
+  /** Who it is. */
+  readonly identity: Identity;
+  /** Where it stands. */
+  readonly link: Link;
+}
+
+/** A file of the folder that is not part of the log. */
+export interface Leftover {
+  /** Its name. */
+  readonly name: string;
+  /** Whether it is kept aside in `cut/` or was taken away on purpose. */
+  readonly keep: boolean;
+  /** Bytes of it that may have been entries, torn off the log's end. */
+  readonly bytes: number;
+  /** The highest durable mark in it. */
+  readonly mark: Position;
+}
+
+/** What the folder holds. */
+export interface Chain {
+  /** What the manifest says. */
+  readonly manifest: Manifest;
+  /** The log's segments in order, at least one. */
+  readonly segments: readonly ChainSegment[];
+  /** Files that an interrupted step left behind. */
+  readonly leftovers: readonly Leftover[];
+  /** Higher than every number ever seen here. */
+  readonly nextSegment: number;
+}
+
+interface Candidate {
+  readonly name: string;
+  readonly number: number;
+  readonly identity: Identity | undefined;
+  readonly link: Link | undefined;
+}
+
+/** The damaged-file error for a place where no entries can be named. */
+export function corruptedFile(path: string, what: string): WalCorruptedError {
+  return new WalCorruptedError(`Cannot open log: "${path}" ${what}`, {
+    segment: path,
+    offset: 0,
+    firstLostIndex: 0,
+    lastLostIndex: 0,
+  });
+}
+
+/**
+ * Reads what makes up the log. `undefined` when there is none yet: no
+ * manifest, and nothing but an unused first segment.
+ */
+export function readChain(directory: StorageDirectory): Chain | undefined {
+  const names = directory.list();
+  const manifest = readManifest(directory);
+  const candidates: Candidate[] = [];
+  const leftovers: Leftover[] = [];
+  for (const { name, kind } of names) {
+    if (name.endsWith(TEMPORARY_EXTENSION) && kind === "file") {
+      leftovers.push({ name, keep: false, bytes: 0, mark: NOWHERE });
+    }
+    const number = segmentNumberOf(name);
+    if (number !== undefined) {
+      candidates.push(readCandidate(directory, name, number, manifest));
+    }
+  }
+  if (manifest === undefined) {
+    refuseOrphans(directory, candidates);
+    return undefined;
+  }
+  candidates.sort((a, b) => a.number - b.number);
+  const segments = buildChain(directory, manifest, candidates);
+  sortLeftovers(directory, manifest, candidates, segments, leftovers);
+  const highest = candidates.at(-1)?.number ?? 0;
+  const nextSegment = Math.max(manifest.nextSegment, highest + 1);
+  return { manifest, segments, leftovers, nextSegment };
+}
+
+function readManifest(directory: StorageDirectory): Manifest | undefined {
+  const file = directory.open(MANIFEST_NAME, "read");
+  if (file === undefined) return undefined;
+  const path = `${directory.path}/${MANIFEST_NAME}`;
+  try {
+    const bytes = new Uint8Array(Math.min(file.bytes, MANIFEST_BYTES + 1));
+    const count = file.readAt(bytes, 0);
+    const verdict = decodeManifest(bytes.subarray(0, count));
+    if (verdict.kind === "valid") return verdict.manifest;
+    if (verdict.kind === "version") throw newerVersion(path, verdict.version);
+    const what = verdict.kind === "foreign"
+      ? "is not a manifest of this library"
+      : "is damaged: its checksum or a field is wrong";
+    throw corruptedFile(path, `${what}, expected a valid manifest`);
+  } finally {
+    file.close();
+  }
+}
+
+function newerVersion(path: string, version: number): UnsupportedFormatError {
+  return new UnsupportedFormatError(
+    `Cannot open log: "${path}" has format version ${version}, expected ` +
+      `version ${FORMAT_VERSION}; a newer release of this library reads it`,
+    { found: `version ${version}`, supported: [`version ${FORMAT_VERSION}`] },
+  );
+}
+
+const headerPage: Uint8Array<ArrayBuffer> = new Uint8Array(HEADER_BYTES);
+
+function readCandidate(
+  directory: StorageDirectory,
+  name: string,
+  number: number,
+  manifest: Manifest | undefined,
+): Candidate {
+  const path = `${directory.path}/${name}`;
+  const file = directory.open(name, "read");
+  const none = { name, number, identity: undefined, link: undefined };
+  if (file === undefined) return none;
+  try {
+    headerPage.fill(0);
+    const count = file.readAt(headerPage, 0);
+    const verdict = decodeIdentity(headerPage);
+    if (verdict.kind === "version") throw newerVersion(path, verdict.version);
+    if (verdict.kind !== "valid") {
+      refuseForeign(path, headerPage.subarray(0, count), file.bytes);
+      return none;
+    }
+    const { identity } = verdict;
+    checkIdentity(path, number, file.bytes, identity, manifest);
+    const link = decodeLink(headerPage, identity);
+    return { name, number, identity, link };
+  } finally {
+    file.close();
+  }
+}
+
+function refuseForeign(
+  path: string,
+  start: Uint8Array<ArrayBuffer>,
+  fileBytes: number,
+): void {
+  const go = goFolderFormat(start, fileBytes);
+  if (go !== undefined) {
+    throw new UnsupportedFormatError(
+      `Cannot open log: "${path}" was written by the Go library walrus ` +
+        `(${go}), expected a segment of this library; use another folder`,
+      { found: go, supported: [`walrus version ${FORMAT_VERSION}`] },
+    );
+  }
+}
+
+function checkIdentity(
+  path: string,
+  number: number,
+  fileBytes: number,
+  identity: Identity,
+  manifest: Manifest | undefined,
+): void {
+  if (identity.number !== number) {
+    const is = `is segment ${identity.number} by its header`;
+    throw corruptedFile(path, `${is}, expected segment ${number}`);
+  }
+  if (fileBytes !== identity.segmentBytes) {
+    const expected = `expected ${identity.segmentBytes} bytes`;
+    throw corruptedFile(path, `has ${fileBytes} bytes, ${expected}`);
+  }
+  if (manifest === undefined) return;
+  if (identity.logId !== manifest.logId) {
+    const is = `belongs to another log (${identity.logId})`;
+    throw corruptedFile(path, `${is}, expected log ${manifest.logId}`);
+  }
+  if (identity.formatName !== manifest.formatName) {
+    const is = `has format "${identity.formatName}"`;
+    throw corruptedFile(path, `${is}, expected "${manifest.formatName}"`);
+  }
+}
+
+/** Without a manifest only an unused first segment may be there. */
+function refuseOrphans(
+  directory: StorageDirectory,
+  candidates: readonly Candidate[],
+): void {
+  for (const candidate of candidates) {
+    const path = `${directory.path}/${MANIFEST_NAME}`;
+    const { number, identity, link } = candidate;
+    const unused = candidates.length === 1 && number === 1 &&
+      identity !== undefined && link !== undefined &&
+      !hasFrames(directory, candidate);
+    if (!unused) {
+      throw corruptedFile(
+        path,
+        `is missing though there is "${candidate.name}", expected a manifest`,
+      );
+    }
+  }
+}
+
+function hasFrames(
+  directory: StorageDirectory,
+  candidate: Candidate,
+): boolean {
+  const { identity } = candidate;
+  const file = directory.open(candidate.name, "read");
+  if (file === undefined || identity === undefined) return false;
+  try {
+    const behind = searchFrames(file, identity, {
+      from: HEADER_BYTES,
+      to: file.bytes,
+      indexMin: 1,
+      indexMax: Number.MAX_SAFE_INTEGER,
+    });
+    return behind.frameCount > 0 || !behind.decided;
+  } finally {
+    file.close();
+  }
+}
+
+/**
+ * The chain from the highest link that reads back to its beginning. Segments
+ * that no manifest vouches for may have lost their header or name in a power
+ * cut: then the chain ends before them.
+ */
+function buildChain(
+  directory: StorageDirectory,
+  manifest: Manifest,
+  candidates: readonly Candidate[],
+): ChainSegment[] {
+  const byNumber = new Map<number, Candidate>();
+  for (const candidate of candidates) byNumber.set(candidate.number, candidate);
+  let firstError: WalCorruptedError | undefined;
+  for (let i = candidates.length - 1; i >= 0; i--) {
+    const { number, link } = candidates[i]!;
+    if (number < manifest.lastSegment) break;
+    if (link === undefined || link.generation < manifest.generation) continue;
+    const chain = walkBack(directory, manifest, byNumber, number);
+    if (Array.isArray(chain)) return chain;
+    if (chain.number <= manifest.lastSegment) throw chain.error;
+    firstError ??= chain.error;
+  }
+  if (firstError !== undefined) throw firstError;
+  const highest = candidates.findLast((one) => one.link !== undefined);
+  const found = highest === undefined ? "none" : `segment ${highest.number}`;
+  throw corruptedFile(
+    `${directory.path}/${MANIFEST_NAME}`,
+    `names segment ${manifest.lastSegment} as one that was there: the last ` +
+      `readable one is ${found}, expected it or a later one`,
+  );
+}
+
+function walkBack(
+  directory: StorageDirectory,
+  manifest: Manifest,
+  byNumber: ReadonlyMap<number, Candidate>,
+  tail: number,
+): ChainSegment[] | { number: number; error: WalCorruptedError } {
+  const segments: ChainSegment[] = [];
+  for (let number = tail;;) {
+    const candidate = byNumber.get(number);
+    const next = segments.at(-1);
+    const segment = checkMember(directory, candidate, number, next);
+    if (segment instanceof WalCorruptedError) return { number, error: segment };
+    segments.push(segment);
+    const { link } = segment;
+    if (number === manifest.firstSegment) break;
+    const renewed = link.generation > manifest.generation;
+    if (link.previousNumber === 0 && renewed) break;
+    if (link.previousNumber < manifest.firstSegment) {
+      const error = corruptedFile(
+        `${directory.path}/${MANIFEST_NAME}`,
+        `says that the log begins with segment ${manifest.firstSegment}: the ` +
+          `chain of segments ends at ${number} without it, expected it there`,
+      );
+      return { number, error };
+    }
+    number = link.previousNumber;
+  }
+  return segments.reverse();
+}
+
+function checkMember(
+  directory: StorageDirectory,
+  candidate: Candidate | undefined,
+  number: number,
+  next: ChainSegment | undefined,
+): ChainSegment | WalCorruptedError {
+  const name = candidate?.name ?? segmentName(number);
+  const path = `${directory.path}/${name}`;
+  const lost = next === undefined ? 0 : next.link.previousLastIndex;
+  const fail = (what: string) =>
+    new WalCorruptedError(`Cannot open log: "${path}" ${what}`, {
+      segment: path,
+      offset: 0,
+      firstLostIndex: candidate?.link?.baseIndex ?? lost,
+      lastLostIndex: lost,
+    });
+  if (candidate === undefined) {
+    return fail("is missing, expected it between its neighbours");
+  }
+  const { identity, link } = candidate;
+  if (identity === undefined || link === undefined) {
+    return fail("has a damaged header, expected a valid identity and link");
+  }
+  if (next === undefined) return { name, identity, link };
+  const { previousSalt, previousEnd, previousLastIndex } = next.link;
+  if (identity.salt !== previousSalt) {
+    return fail("is not the file that its successor names: the salt differs");
+  }
+  if (
+    previousEnd > identity.segmentBytes ||
+    previousLastIndex < link.baseIndex - 1 ||
+    link.generation > next.link.generation
+  ) {
+    return fail("contradicts its successor, expected matching links");
+  }
+  return { name, identity, link };
+}
+
+function sortLeftovers(
+  directory: StorageDirectory,
+  manifest: Manifest,
+  candidates: readonly Candidate[],
+  segments: readonly ChainSegment[],
+  leftovers: Leftover[],
+): void {
+  const members = new Set(segments.map((segment) => segment.identity.number));
+  const tail = segments.at(-1)!.identity.number;
+  for (const candidate of candidates) {
+    const { name, number } = candidate;
+    if (members.has(number)) continue;
+    const base = { name, bytes: 0, mark: NOWHERE };
+    if (number < manifest.firstSegment) {
+      leftovers.push({ ...base, keep: false });
+    } else if (number > tail) {
+      leftovers.push(inspectBeyond(directory, manifest, candidate));
+    } else {
+      const over = segments.find((one) => one.identity.number > number)!;
+      const truncated = over.link.cause === CAUSE.truncated &&
+        candidate.identity !== undefined;
+      leftovers.push({ ...base, keep: !truncated });
+    }
+  }
+}
+
+/**
+ * A file above the tail: residue of its making, or a segment that a power
+ * cut tore off. Whether somebody vouches for it is told by its marks.
+ */
+function inspectBeyond(
+  directory: StorageDirectory,
+  manifest: Manifest,
+  candidate: Candidate,
+): Leftover {
+  const { name, number, identity, link } = candidate;
+  const path = `${directory.path}/${name}`;
+  if (number <= manifest.lastSegment) {
+    throw corruptedFile(path, "has a damaged header, expected a valid one");
+  }
+  const file = directory.open(name, "read");
+  const base = { name, keep: true, bytes: 0, mark: link?.mark ?? NOWHERE };
+  if (file === undefined) return base;
+  try {
+    const wholeSegment = file.bytes >= SEGMENT_BYTES_MIN &&
+      file.bytes % PAGE_BYTES === 0;
+    if (file.bytes !== 0 && !wholeSegment) {
+      const is = `has ${file.bytes} bytes and no header of this library`;
+      throw corruptedFile(path, `${is}, expected a segment or no such file`);
+    }
+    if (identity === undefined) return base;
+    const behind = searchFrames(file, identity, {
+      from: HEADER_BYTES,
+      to: file.bytes,
+      indexMin: 1,
+      indexMax: Number.MAX_SAFE_INTEGER,
+    });
+    if (!behind.decided) {
+      throw corruptedFile(
+        path,
+        "holds so many frame-like bytes that it " +
+          "cannot be decided what they are, expected frames or zeros",
+      );
+    }
+    const mark = laterOf(base.mark, behind.mark);
+    return { ...base, bytes: behind.dirtyEnd - HEADER_BYTES, mark };
+  } finally {
+    file.close();
+  }
+}
+
+/**
+ * Where a mark stands on this chain: marks may name segments, or parts of
+ * them, that a later truncation cut off; then the cut is what they vouch for.
+ * `undefined` when the mark lies beyond the chain: what it names is lost.
+ */
+export function clampToChain(
+  mark: Position,
+  segments: readonly ChainSegment[],
+): Position | undefined {
+  if (mark.number > segments.at(-1)!.identity.number) return undefined;
+  for (let i = segments.length - 1; i >= 0; i--) {
+    const { number } = segments[i]!.identity;
+    if (number > mark.number) continue;
+    const end = segments[i + 1]?.link.previousEnd ?? Infinity;
+    const offset = number < mark.number ? end : Math.min(end, mark.offset);
+    return { number, offset };
+  }
+  return NOWHERE;
+}

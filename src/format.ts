@@ -1,0 +1,227 @@
+/**
+ * Every on-disk constant of format v1, in the order of docs/format.md.
+ *
+ * All integers are little-endian. A 64-bit integer is stored as two u32, the
+ * low one first, so that JavaScript never needs a bigint to handle it.
+ *
+ * @module
+ */
+
+/** The version that this library writes, and the only one it reads. */
+export const FORMAT_VERSION = 1;
+
+/** What every segment file's name begins with. */
+export const SEGMENT_FILE_PREFIX = "segment_" as const;
+/** What every segment file's name ends with. */
+export const SEGMENT_FILE_EXTENSION = ".wal" as const;
+/** Digits of the running number in a segment's name. */
+export const SEGMENT_NAME_DIGITS = 20;
+/** The manifest's name. */
+export const MANIFEST_NAME = "manifest";
+/** Where recovery keeps what it took out of the log. */
+export const CUT_FOLDER = "cut";
+/** What the name of a file in the making ends with. */
+export const TEMPORARY_EXTENSION = ".tmp";
+
+/** "\x89WALRUS\n": not text, and broken by newline translation. */
+export const SEGMENT_MAGIC: readonly number[] = [
+  0x89,
+  0x57,
+  0x41,
+  0x4c,
+  0x52,
+  0x55,
+  0x53,
+  0x0a,
+];
+/** "\x89WALMAN\n". */
+export const MANIFEST_MAGIC: readonly number[] = [
+  0x89,
+  0x57,
+  0x41,
+  0x4c,
+  0x4d,
+  0x41,
+  0x4e,
+  0x0a,
+];
+/** "\x89WALEND\n". */
+export const FOOTER_MAGIC: readonly number[] = [
+  0x89,
+  0x57,
+  0x41,
+  0x4c,
+  0x45,
+  0x4e,
+  0x44,
+  0x0a,
+];
+
+/** Segments are multiples of this, and recovery writes in steps of it. */
+export const PAGE_BYTES = 4096;
+/** A segment's first page holds its two header records. */
+export const HEADER_BYTES = 4096;
+
+/** The identity record stands at the page's start … */
+export const IDENTITY_BYTES = 128;
+/** … and again at its end. */
+export const IDENTITY_COPY_OFFSET: number = HEADER_BYTES - IDENTITY_BYTES;
+/** Offsets inside the identity record. */
+export const IDENTITY = {
+  magic: 0,
+  version: 8,
+  headerBytes: 12,
+  logId: 16,
+  number: 32,
+  salt: 40,
+  reserved: 44,
+  segmentBytes: 48,
+  formatName: 56,
+  createdAtMs: 88,
+  reservedTail: 96,
+  crc: 124,
+} as const;
+/** Bytes of a format's name, zero-padded. */
+export const FORMAT_NAME_BYTES = 32;
+/** Bytes of the random log id. */
+export const LOG_ID_BYTES = 16;
+
+/** The link record follows the identity. */
+export const LINK_OFFSET = 128;
+/** Size of the link record. */
+export const LINK_BYTES = 128;
+/** Offsets inside the link record. */
+export const LINK = {
+  baseIndex: 0,
+  previousNumber: 8,
+  previousSalt: 16,
+  previousEnd: 20,
+  previousLastIndex: 24,
+  generation: 32,
+  markNumber: 40,
+  markOffset: 48,
+  cause: 52,
+  reserved: 56,
+  crc: 124,
+} as const;
+/** Why a segment was begun: what its link's `cause` may say. */
+export const CAUSE = { filled: 0, truncated: 1, recovered: 2 } as const;
+
+/** Frames begin at multiples of this. */
+export const FRAME_ALIGNMENT = 8;
+/** Bytes of a frame before its transaction id and payload. */
+export const FRAME_HEADER_BYTES = 40;
+/** Bytes of a transaction id, present only when the flag says so. */
+export const TRANSACTION_ID_BYTES = 16;
+/** Offsets inside a frame. */
+export const FRAME = {
+  crc: 0,
+  length: 4,
+  index: 8,
+  flags: 16,
+  markBack: 18,
+  markOffset: 20,
+  term: 24,
+  timestamp: 32,
+  payload: 40,
+} as const;
+/** Bits of a frame's flags; all others are reserved and zero. */
+export const FLAG = {
+  entry: 1,
+  batchContinues: 2,
+  batchEnds: 4,
+  watermark: 8,
+  transaction: 16,
+} as const;
+/** `markBack` of a frame that vouches for nothing. */
+export const MARK_BACK_NONE = 0xffff;
+
+/** Entries in one block of a segment's index. */
+export const BLOCK_ENTRIES = 64;
+/** Offsets inside an index block. */
+export const BLOCK = {
+  crc: 0,
+  count: 4,
+  maxTimestamp: 8,
+  maxTerm: 16,
+  offsets: 24,
+} as const;
+/** Size of an index block. */
+export const BLOCK_BYTES: number = BLOCK.offsets + 4 * BLOCK_ENTRIES;
+
+/** The footer ends a sealed segment's file. */
+export const FOOTER_BYTES = 64;
+/** Offsets inside the footer. */
+export const FOOTER = {
+  magic: 0,
+  firstIndex: 8,
+  lastIndex: 16,
+  end: 24,
+  blockCount: 28,
+  maxTimestamp: 32,
+  maxTerm: 40,
+  sealedAtMs: 48,
+  salt: 56,
+  crc: 60,
+} as const;
+
+/** The manifest's size. */
+export const MANIFEST_BYTES = 256;
+/** Offsets inside the manifest. */
+export const MANIFEST = {
+  magic: 0,
+  version: 8,
+  bytes: 12,
+  logId: 16,
+  formatName: 32,
+  firstIndex: 64,
+  firstSegment: 72,
+  lastSegment: 80,
+  nextSegment: 88,
+  nextIndex: 96,
+  generation: 104,
+  markNumber: 112,
+  markOffset: 120,
+  closed: 124,
+  reserved: 128,
+  crc: 252,
+} as const;
+
+/** The smallest segment. */
+export const SEGMENT_BYTES_MIN: number = 64 * 1024;
+/** The largest segment: views stay fast and offsets stay below 2^31. */
+export const SEGMENT_BYTES_MAX: number = 1024 * 1024 * 1024;
+
+/** Rounds up to the next frame boundary. */
+export function alignFrame(bytes: number): number {
+  return (bytes + FRAME_ALIGNMENT - 1) & -FRAME_ALIGNMENT;
+}
+
+/** Rounds up to whole pages. */
+export function alignPage(bytes: number): number {
+  return Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
+}
+
+/** The file name of segment `number`. */
+export function segmentName(number: number): string {
+  const digits = String(number).padStart(SEGMENT_NAME_DIGITS, "0");
+  return SEGMENT_FILE_PREFIX + digits + SEGMENT_FILE_EXTENSION;
+}
+
+/** The running number in a segment's file name, if it is one. */
+export function segmentNumberOf(name: string): number | undefined {
+  const match = /^segment_(\d{20})\.wal$/.exec(name);
+  if (match === null) return undefined;
+  const number = Number(match[1]);
+  return Number.isSafeInteger(number) && number >= 1 ? number : undefined;
+}
+
+/** Bytes that the index and the footer of `entryCount` entries take. */
+export function indexBytes(entryCount: number): number {
+  return Math.ceil(entryCount / BLOCK_ENTRIES) * BLOCK_BYTES + FOOTER_BYTES;
+}
+
+/** Where index block `ordinal` begins in a file of `fileBytes`. */
+export function blockOffset(fileBytes: number, ordinal: number): number {
+  return fileBytes - FOOTER_BYTES - (ordinal + 1) * BLOCK_BYTES;
+}

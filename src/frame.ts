@@ -1,0 +1,238 @@
+/**
+ * A frame's bytes: one entry, or a watermark. docs/format.md §4.
+ *
+ * Writes frames into any memory and decides whether bytes are a valid frame.
+ * Never allocates per frame and never trusts a length before it is checked.
+ *
+ * @module
+ */
+
+import { assert } from "./assert.ts";
+import { crc32, crcBegin, crcEnd, crcWord } from "./crc32.ts";
+import { getSafe } from "./fields.ts";
+import {
+  alignFrame,
+  FLAG,
+  FRAME,
+  FRAME_HEADER_BYTES,
+  HEADER_BYTES,
+  MARK_BACK_NONE,
+  TRANSACTION_ID_BYTES,
+} from "./format.ts";
+import type { Position } from "./mark.ts";
+
+const TWO_32 = 4294967296;
+
+/** A 64-bit value as two u32, so that the hot path makes no bigint. */
+export interface Wide {
+  /** Bits 0 to 31. */
+  low: number;
+  /** Bits 32 to 63. */
+  high: number;
+}
+
+/** Memory that holds a part of a segment file. */
+export interface Window {
+  /** The bytes. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The same bytes as a view. */
+  readonly view: DataView<ArrayBuffer>;
+}
+
+/** Which segment a frame belongs to: its checksums depend on it. */
+export interface FrameHome {
+  /** The segment's number. */
+  readonly number: number;
+  /** The segment's salt. */
+  readonly salt: number;
+}
+
+/** Bytes that a frame takes in the file, alignment included. */
+export function frameBytes(payloadBytes: number, transaction: boolean): number {
+  const id = transaction ? TRANSACTION_ID_BYTES : 0;
+  return alignFrame(FRAME_HEADER_BYTES + id + payloadBytes);
+}
+
+/** Writes the frames of one segment; all carry the current durable mark. */
+export class FrameWriter {
+  readonly #salt: number;
+  readonly #number: number;
+  #markBack = MARK_BACK_NONE;
+  #markOffset = 0;
+
+  /** A writer for the segment `home`. */
+  constructor(home: FrameHome) {
+    this.#salt = home.salt;
+    this.#number = home.number;
+  }
+
+  /** The durable mark that the frames from now on carry. */
+  setMark(mark: Position): void {
+    const back = this.#number - mark.number;
+    assert(back >= 0, "a mark cannot lie in a later segment");
+    const tooFar = mark.number === 0 || back >= MARK_BACK_NONE;
+    this.#markBack = tooFar ? MARK_BACK_NONE : back;
+    this.#markOffset = tooFar ? 0 : mark.offset;
+  }
+
+  /**
+   * Writes one frame at `at` of `target`, which will lie at `offset` of the
+   * segment file. Returns the bytes it takes.
+   */
+  write(
+    target: Window,
+    at: number,
+    offset: number,
+    flags: number,
+    index: number,
+    term: number,
+    timestamp: Wide,
+    payload: Uint8Array,
+    transactionId: Uint8Array | undefined,
+  ): number {
+    const view = target.view;
+    const idBytes = transactionId === undefined ? 0 : TRANSACTION_ID_BYTES;
+    const length = FRAME_HEADER_BYTES + idBytes + payload.length;
+    const indexHigh = Math.floor(index / TWO_32);
+    const termHigh = term < TWO_32 ? 0 : Math.floor(term / TWO_32);
+    const flagWord = flags | (this.#markBack << 16);
+
+    let state = crcBegin(this.#salt ^ offset);
+    state = crcWord(state, length);
+    state = crcWord(state, index);
+    state = crcWord(state, indexHigh);
+    state = crcWord(state, flagWord);
+    state = crcWord(state, this.#markOffset);
+    state = crcWord(state, term);
+    state = crcWord(state, termHigh);
+    state = crcWord(state, timestamp.low);
+    state = crcWord(state, timestamp.high);
+    let crc = crcEnd(state);
+
+    view.setUint32(at + 4, length, true);
+    view.setUint32(at + 8, index, true);
+    view.setUint32(at + 12, indexHigh, true);
+    view.setUint32(at + 16, flagWord, true);
+    view.setUint32(at + 20, this.#markOffset, true);
+    view.setUint32(at + 24, term, true);
+    view.setUint32(at + 28, termHigh, true);
+    view.setUint32(at + 32, timestamp.low, true);
+    view.setUint32(at + 36, timestamp.high, true);
+    let body = at + FRAME_HEADER_BYTES;
+    if (transactionId !== undefined) {
+      crc = crc32(transactionId, crc);
+      target.bytes.set(transactionId, body);
+      body += TRANSACTION_ID_BYTES;
+    }
+    if (payload.length > 0) {
+      crc = crc32(payload, crc);
+      target.bytes.set(payload, body);
+    }
+    view.setUint32(at, crc, true);
+    return alignFrame(length);
+  }
+}
+
+/** The mark of the frame at `at`; NOWHERE-like number 0 when it has none. */
+export function frameMark(
+  view: DataView,
+  at: number,
+  home: FrameHome,
+): Position {
+  const back = view.getUint16(at + FRAME.markBack, true);
+  if (back === MARK_BACK_NONE) return { number: 0, offset: 0 };
+  const offset = view.getUint32(at + FRAME.markOffset, true);
+  return { number: home.number - back, offset };
+}
+
+/** The index of the frame at `at`; NaN above 2^53. */
+export function frameIndex(view: DataView, at: number): number {
+  return getSafe(view, at + FRAME.index);
+}
+
+/** The term of the frame at `at`; NaN above 2^53. */
+export function frameTerm(view: DataView, at: number): number {
+  return getSafe(view, at + FRAME.term);
+}
+
+/** The length field of the frame at `at`. */
+export function frameLength(view: DataView, at: number): number {
+  return view.getUint32(at + FRAME.length, true);
+}
+
+/** The flags of the frame at `at`. */
+export function frameFlags(view: DataView, at: number): number {
+  return view.getUint8(at + FRAME.flags);
+}
+
+/** Where the payload of the frame at `at` begins, relative to `at`. */
+export function payloadStart(flags: number): number {
+  return (flags & FLAG.transaction) === 0
+    ? FRAME_HEADER_BYTES
+    : FRAME_HEADER_BYTES + TRANSACTION_ID_BYTES;
+}
+
+/**
+ * Whether the header at `at` could be a frame at `offset` of a segment whose
+ * frames end at `limit`: everything of [F3] but index and checksum. Needs
+ * FRAME_HEADER_BYTES readable bytes.
+ */
+export function isPlausibleFrame(
+  view: DataView,
+  at: number,
+  offset: number,
+  limit: number,
+  number: number,
+): boolean {
+  const length = view.getUint32(at + FRAME.length, true);
+  if (length < FRAME_HEADER_BYTES || length > limit - offset) return false;
+  const word = view.getUint32(at + FRAME.flags, true);
+  const flags = word & 0xff;
+  if ((word & 0xff00) !== 0 || !areFlagsValid(flags, length)) return false;
+  const back = word >>> 16;
+  const markOffset = view.getUint32(at + FRAME.markOffset, true);
+  if (back === MARK_BACK_NONE) return markOffset === 0;
+  if (back >= number || markOffset % 8 !== 0) return false;
+  return markOffset >= HEADER_BYTES && (back > 0 || markOffset <= offset);
+}
+
+function areFlagsValid(flags: number, length: number): boolean {
+  if (flags === FLAG.watermark) return length === FRAME_HEADER_BYTES;
+  if ((flags & FLAG.entry) === 0 || flags > 31) return false;
+  if ((flags & FLAG.watermark) !== 0) return false;
+  const both = FLAG.batchContinues | FLAG.batchEnds;
+  if ((flags & both) === both) return false;
+  return length >= payloadStart(flags);
+}
+
+/** Whether the checksum of the whole frame at `at` is right. */
+export function isFrameSound(
+  source: Window,
+  at: number,
+  offset: number,
+  salt: number,
+): boolean {
+  const view = source.view;
+  const length = frameLength(view, at);
+  const stored = view.getUint32(at, true);
+  let crc = headerCrc(view, at, offset, salt);
+  if (length > FRAME_HEADER_BYTES) {
+    const body = source.bytes.subarray(at + FRAME_HEADER_BYTES, at + length);
+    crc = crc32(body, crc);
+  }
+  return crc === stored;
+}
+
+/** The checksum of a frame's header fields, the seed for what follows. */
+export function headerCrc(
+  view: DataView,
+  at: number,
+  offset: number,
+  salt: number,
+): number {
+  let state = crcBegin(salt ^ offset);
+  for (let i = at + 4; i < at + FRAME_HEADER_BYTES; i += 4) {
+    state = crcWord(state, view.getInt32(i, true));
+  }
+  return crcEnd(state);
+}

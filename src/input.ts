@@ -1,0 +1,163 @@
+/**
+ * What a caller gives to `append`, checked and made ready to be written.
+ * Nothing of the log is touched here.
+ *
+ * @module
+ */
+
+import type { EntryFields, EntryInput } from "./entry.ts";
+import { EmptyDataError, InvalidEntryError } from "./errors.ts";
+import { show } from "./options.ts";
+
+const TIME_MIN = -(2n ** 63n);
+const TIME_MAX = 2n ** 63n - 1n;
+const encoder = new TextEncoder();
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+
+/** An entry on its way into the log; reused, so that none is made per call. */
+export class Staged {
+  /** The bytes to store; the caller's own while the call lasts. */
+  data: Uint8Array = NO_BYTES;
+  /** What the frame will carry: the data, or what the encoder made of it. */
+  payload: Uint8Array = NO_BYTES;
+  /** The term; -1 for the last entry's. */
+  term = -1;
+  /** Whether the caller gave a time. */
+  timed = false;
+  /** The time's low half. */
+  low = 0;
+  /** The time's high half. */
+  high = 0;
+  /** Where its frame was written. */
+  offset = 0;
+}
+
+/** Checks an input and fills `staged` from it. */
+export function stageEntry(
+  input: EntryInput,
+  maxEntryBytes: number,
+  staged: Staged,
+): void {
+  staged.term = -1;
+  staged.timed = false;
+  if (typeof input === "string") {
+    staged.data = encodeText(input, maxEntryBytes);
+  } else if (input instanceof Uint8Array) {
+    staged.data = settle(input);
+  } else {
+    stageFields(input, maxEntryBytes, staged);
+  }
+  if (staged.data.length > maxEntryBytes) {
+    throw tooLarge(`${staged.data.length} bytes`, maxEntryBytes);
+  }
+  staged.payload = staged.data;
+}
+
+function tooLarge(found: string, maxEntryBytes: number): InvalidEntryError {
+  return new InvalidEntryError(
+    `Cannot append entry: data is ${found}, maxEntryBytes is ${maxEntryBytes}`,
+  );
+}
+
+function encodeText(text: string, maxEntryBytes: number): Uint8Array {
+  // UTF-8 never has fewer bytes than UTF-16 has units.
+  if (text.length > maxEntryBytes) {
+    throw tooLarge(`${text.length} characters`, maxEntryBytes);
+  }
+  return encoder.encode(text);
+}
+
+/** Shared memory may change under our hands: such data is copied first. */
+function settle(bytes: Uint8Array): Uint8Array {
+  const shared = typeof SharedArrayBuffer !== "undefined" &&
+    (bytes.buffer as ArrayBufferLike) instanceof SharedArrayBuffer;
+  return shared ? new Uint8Array(bytes) : bytes;
+}
+
+function stageFields(
+  input: EntryFields,
+  maxEntryBytes: number,
+  staged: Staged,
+): void {
+  if (input === undefined || input === null) throw noData(input);
+  if (
+    typeof input !== "object" || Array.isArray(input) ||
+    ArrayBuffer.isView(input) || (input as unknown) instanceof ArrayBuffer
+  ) {
+    throw new TypeError(
+      `Cannot append entry: it is ${show(input)}, expected a string, a ` +
+        `Uint8Array or an object with data`,
+    );
+  }
+  const { data, term, timestamp, timestampNs } = input;
+  if (data === undefined || data === null) throw noData(data);
+  if (typeof data === "string") staged.data = encodeText(data, maxEntryBytes);
+  else if (data instanceof Uint8Array) staged.data = settle(data);
+  else {
+    throw new TypeError(
+      `Cannot append entry: data is ${show(data)}, expected a string or a ` +
+        `Uint8Array`,
+    );
+  }
+  if (term !== undefined) staged.term = checkTerm(term);
+  if (timestampNs !== undefined) stageTime(timestampNs, "timestampNs", staged);
+  else if (timestamp !== undefined) stageTimestamp(timestamp, staged);
+}
+
+function noData(data: unknown): EmptyDataError {
+  return new EmptyDataError(
+    `Cannot append entry: data is ${data}, expected a string or a ` +
+      `Uint8Array; zero bytes are allowed`,
+  );
+}
+
+function checkTerm(term: unknown): number {
+  const expected = `expected a whole number from 0 to 2^53 - 1`;
+  const message = `Cannot append entry: term is ${show(term)}, ${expected}`;
+  if (typeof term !== "number") throw new TypeError(message);
+  if (!Number.isSafeInteger(term) || term < 0) throw new RangeError(message);
+  return term;
+}
+
+function stageTimestamp(timestamp: unknown, staged: Staged): void {
+  if (typeof timestamp === "bigint") {
+    stageTime(timestamp, "timestamp", staged);
+    return;
+  }
+  const expected = "expected a Date or nanoseconds since 1970 as a bigint";
+  if (!(timestamp instanceof Date)) {
+    throw new TypeError(
+      `Cannot append entry: timestamp is ${show(timestamp)}, ${expected}`,
+    );
+  }
+  const ms = timestamp.getTime();
+  if (Number.isNaN(ms)) {
+    throw new RangeError(
+      `Cannot append entry: timestamp is an invalid Date, ${expected}`,
+    );
+  }
+  stageTime(BigInt(ms) * 1_000_000n, "timestamp", staged);
+}
+
+function stageTime(ns: unknown, name: string, staged: Staged): void {
+  const expected = "expected nanoseconds since 1970, as a signed 64-bit bigint";
+  const message = `Cannot append entry: ${name} is ${show(ns)}, ${expected}`;
+  if (typeof ns !== "bigint") throw new TypeError(message);
+  if (ns < TIME_MIN || ns > TIME_MAX) throw new RangeError(message);
+  staged.low = Number(BigInt.asUintN(32, ns));
+  staged.high = Number(BigInt.asIntN(32, ns >> 32n));
+  staged.timed = true;
+}
+
+/** Fills in the time `nowMs`, milliseconds since 1970, without a bigint. */
+export function stageNow(nowMs: number, staged: Staged): void {
+  // ns = ms * 1e6, in two halves: ms is split so that no product is inexact.
+  const upper = Math.floor(nowMs / 65536);
+  const x = upper * 1_000_000;
+  const y = (nowMs - upper * 65536) * 1_000_000;
+  const xHigh = Math.floor(x / 65536);
+  const low = (x - xHigh * 65536) * 65536 + y;
+  const carry = Math.floor(low / 4294967296);
+  staged.low = low - carry * 4294967296;
+  staged.high = xHigh + carry;
+}

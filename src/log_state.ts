@@ -1,0 +1,233 @@
+/**
+ * Which segments make up the open log: finds the one that holds an entry,
+ * begins new ones, forgets what is off the chain, and keeps few of them open.
+ *
+ * @module
+ */
+
+import { assert } from "./assert.ts";
+import {
+  alignPage,
+  FRAME_HEADER_BYTES,
+  HEADER_BYTES,
+  indexBytes,
+  LINK_OFFSET,
+  SEGMENT_BYTES_MAX,
+  SEGMENT_BYTES_MIN,
+  segmentName,
+  TEMPORARY_EXTENSION,
+} from "./format.ts";
+import { encodeIdentity, encodeLink, type Link } from "./header.ts";
+import { Segment } from "./segment.ts";
+import { IndexBuilder } from "./segment_index.ts";
+import type { StorageDirectory, StoragePort } from "./storage.ts";
+
+/** Segments kept open for reading besides those that are written. */
+const OPEN_SEGMENTS_MAX = 8;
+
+/** What every segment of the log has in common. */
+export interface LogIdentity {
+  /** The log's random id, hex. */
+  readonly logId: string;
+  /** The log's format name. */
+  readonly formatName: string;
+}
+
+/** Reads a random salt. */
+export function randomSalt(storage: StoragePort): number {
+  const bytes = new Uint8Array(4);
+  storage.fillRandom(bytes);
+  return new DataView(bytes.buffer).getUint32(0, true);
+}
+
+/** The size of a segment that must hold one batch, or more of such. */
+export function segmentBytesFor(
+  batchBytes: number,
+  entryCount: number,
+  segmentBytes: number,
+): number {
+  const rest = HEADER_BYTES + FRAME_HEADER_BYTES;
+  const needed = alignPage(rest + batchBytes + indexBytes(entryCount));
+  return Math.max(needed, segmentBytes);
+}
+
+/** The most bytes that the frames of one batch can take. */
+export function batchBytesMax(entryCount: number): number {
+  return SEGMENT_BYTES_MAX - HEADER_BYTES - FRAME_HEADER_BYTES -
+    indexBytes(entryCount);
+}
+
+/**
+ * Makes a segment file under its temporary name with identity and link,
+ * attached for writing. On failure nothing is left.
+ */
+export function makeSegment(
+  storage: StoragePort,
+  directory: StorageDirectory,
+  log: LogIdentity,
+  number: number,
+  segmentBytes: number,
+  link: Link,
+): Segment {
+  const identity = {
+    ...log,
+    number,
+    salt: randomSalt(storage),
+    segmentBytes,
+    createdAtMs: storage.clock.nowMs(),
+  };
+  const name = segmentName(number);
+  const temporary = name + TEMPORARY_EXTENSION;
+  const file = directory.create(temporary, segmentBytes);
+  let attached: Segment | undefined;
+  try {
+    const page = encodeIdentity(identity);
+    file.writeAt(page, 0);
+    // The link comes second: it is what makes the segment count.
+    file.writeAt(encodeLink(link, identity.salt), LINK_OFFSET);
+    const member = { name, identity, link };
+    const last = link.baseIndex - 1;
+    attached = new Segment(directory, member, HEADER_BYTES, last);
+    attached.file.attach(file);
+    attached.grow(new IndexBuilder());
+    directory.rename(temporary, name);
+    return attached;
+  } catch (error) {
+    if (attached === undefined) file.close();
+    else attached.file.close();
+    removeQuietly(directory, temporary);
+    throw error;
+  }
+}
+
+function removeQuietly(directory: StorageDirectory, name: string): void {
+  try {
+    directory.remove(name);
+  } catch {
+    // The first error is the one to tell; the next open removes the file.
+  }
+}
+
+/** The segments of an open log. */
+export class LogState {
+  /** In order; the last one grows, if the log is open for writing. */
+  segments: Segment[];
+  /** The first entry that is not removed. */
+  firstIndex: number;
+  /** How often the log's end was cut back. */
+  generation: number;
+  /** The number of the next segment. */
+  nextSegment: number;
+  readonly #open = new Set<Segment>();
+  #current: Segment | undefined;
+
+  /** The log's state as recovery found or made it. */
+  constructor(state: {
+    segments: Segment[];
+    firstIndex: number;
+    generation: number;
+    nextSegment: number;
+  }) {
+    assert(state.segments.length > 0, "a log has at least one segment");
+    this.segments = state.segments;
+    this.firstIndex = state.firstIndex;
+    this.generation = state.generation;
+    this.nextSegment = state.nextSegment;
+  }
+
+  /** The last segment. */
+  get active(): Segment {
+    return this.segments[this.segments.length - 1]!;
+  }
+
+  /** The index that the next entry gets. */
+  get nextIndex(): number {
+    return this.active.lastIndex + 1;
+  }
+
+  /** How many entries there are. */
+  get entryCount(): number {
+    return this.nextIndex - this.firstIndex;
+  }
+
+  /** The segment that holds entry `index`, which must exist, ready to read. */
+  holding(index: number): Segment {
+    const current = this.#current;
+    if (
+      current !== undefined && index >= current.baseIndex &&
+      index <= current.lastIndex
+    ) return current;
+    const segment = this.segments[this.#position(index)]!;
+    this.#use(segment);
+    return segment;
+  }
+
+  /** The position of the last segment that begins at or below `index`. */
+  #position(index: number): number {
+    let low = 0;
+    let high = this.segments.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (this.segments[middle]!.baseIndex <= index) low = middle;
+      else high = middle - 1;
+    }
+    // Empty segments begin where their successor begins, too.
+    while (low > 0 && this.segments[low]!.entryCount === 0) low--;
+    return low;
+  }
+
+  /** Opens a segment for reading; the one unused for longest is closed. */
+  #use(segment: Segment): void {
+    segment.file.load();
+    this.#current = segment;
+    this.#open.delete(segment);
+    this.#open.add(segment);
+    if (this.#open.size <= OPEN_SEGMENTS_MAX) return;
+    for (const oldest of this.#open) {
+      this.#open.delete(oldest);
+      oldest.file.unload();
+      break;
+    }
+  }
+
+  /** Puts a new segment at the end of the chain. */
+  push(segment: Segment): void {
+    this.segments.push(segment);
+    this.nextSegment = Math.max(this.nextSegment, segment.number + 1);
+  }
+
+  /** Takes segments off the chain; their files are closed. */
+  drop(gone: readonly Segment[]): void {
+    this.segments = this.segments.filter((one) => !gone.includes(one));
+    for (const segment of gone) {
+      this.#open.delete(segment);
+      if (this.#current === segment) this.#current = undefined;
+      segment.file.close();
+    }
+  }
+
+  /** Closes all files. */
+  close(): void {
+    this.#current = undefined;
+    this.#open.clear();
+    for (const segment of this.segments) segment.file.close();
+  }
+
+  /** The segment that holds the last entry; undefined in an empty log. */
+  lastFilled(): Segment | undefined {
+    return this.entryCount === 0 ? undefined : this.holding(this.nextIndex - 1);
+  }
+
+  /** How large the next segment is: cut logs begin small and double. */
+  nextSegmentBytes(segmentBytes: number): number {
+    const doubled = 2 * this.active.identity.segmentBytes;
+    return Math.min(segmentBytes, Math.max(SEGMENT_BYTES_MIN, doubled));
+  }
+
+  /** Bytes of all segment files. */
+  get bytes(): number {
+    let sum = 0;
+    for (const segment of this.segments) sum += segment.identity.segmentBytes;
+    return sum;
+  }
+}

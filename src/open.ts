@@ -1,0 +1,306 @@
+/**
+ * Opening a log: lock, chain, verdict, repair, manifest; written once for
+ * both twins.
+ *
+ * @module
+ */
+
+import { assert } from "./assert.ts";
+import { type Chain, readChain } from "./chain.ts";
+import { JsonEncoder } from "./json_encoder.ts";
+import type { Encoder } from "./encoder.ts";
+import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
+import { hex } from "./fields.ts";
+import {
+  CAUSE,
+  HEADER_BYTES,
+  LOG_ID_BYTES,
+  MANIFEST_NAME,
+  segmentName,
+  segmentNumberOf,
+} from "./format.ts";
+import { type LogIdentity, LogState, makeSegment } from "./log_state.ts";
+import { ManifestKeeper } from "./manifest_keeper.ts";
+import { NOWHERE, type Position } from "./mark.ts";
+import type { CheckedOptions } from "./options.ts";
+import type { RecoveryReport } from "./reader.ts";
+import { decide, type Verdict } from "./recovery.ts";
+import { repair, type Repaired } from "./repair.ts";
+import type { Steps } from "./steps.ts";
+import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
+import { SyncRounds } from "./sync_rounds.ts";
+import { makeWal, Wal } from "./wal.ts";
+import { LogWriter } from "./writer.ts";
+
+/** Opens or makes the log in `path` for writing. */
+export function* openSteps(
+  storage: StoragePort,
+  path: string,
+  options: CheckedOptions,
+): Steps<Wal> {
+  const startNs = storage.clock.monotonicNs();
+  const { directoryMode, fileMode } = options;
+  const modes = { create: true, directoryMode, fileMode };
+  const directory = storage.openDirectory(path, modes);
+  assert(directory !== undefined, "a folder that is made when missing");
+  let lock: StorageLock | undefined;
+  try {
+    refuseBeforeLocking(directory);
+    lock = directory.lock();
+    const parts = { storage, directory, lock, options, startNs };
+    return yield* openLocked(parts);
+  } catch (error) {
+    lock?.release();
+    directory.close();
+    throw error;
+  }
+}
+
+/**
+ * A folder of another library is refused before even a lock file is made in
+ * it: every byte stays as before.
+ */
+function refuseBeforeLocking(directory: StorageDirectory): void {
+  const names = directory.list().map((entry) => entry.name);
+  if (names.includes(MANIFEST_NAME) || names.includes("LOCK")) return;
+  if (names.some((name) => segmentNumberOf(name) !== undefined)) {
+    readChain(directory);
+  }
+}
+
+interface OpenParts {
+  readonly storage: StoragePort;
+  readonly directory: StorageDirectory;
+  readonly lock: StorageLock;
+  readonly options: CheckedOptions;
+  readonly startNs: number;
+}
+
+function* openLocked(parts: OpenParts): Steps<Wal> {
+  const { directory, options } = parts;
+  const chain = readChain(directory);
+  if (chain === undefined) return yield* createLog(parts);
+  const encoder = chooseEncoder(parts, chain.manifest.formatName);
+  const verdict = decide(directory, chain);
+  if (verdict.outcome === "torn" && options.strict) {
+    throw refuseTorn(parts, chain, verdict);
+  }
+  parts.lock.verify();
+  const { storage } = parts;
+  const { logger } = options;
+  const repaired = yield* repair({
+    storage,
+    directory,
+    chain,
+    verdict,
+    logger,
+  });
+  if (verdict.outcome === "torn") {
+    const { tornBytes } = verdict;
+    const where = repaired.savedPath ?? "nowhere: the disk is full";
+    logger?.warn(`Cut ${tornBytes} bytes of unfinished writes, kept: ${where}`);
+  }
+  const { logId, formatName, firstIndex } = chain.manifest;
+  const emptied = repaired.segments[0]!.link.previousNumber === 0 &&
+    repaired.segments[0]!.link.generation > chain.manifest.generation;
+  const first = emptied ? repaired.segments[0]!.baseIndex : firstIndex;
+  const log = { logId, formatName };
+  return yield* start(parts, log, encoder, {
+    repaired,
+    firstIndex: first,
+    closedEnd: verdict.closed ? verdict.end : undefined,
+    report: {
+      outcome: verdict.outcome,
+      segmentsScanned: verdict.segmentsScanned,
+      tornBytes: verdict.tornBytes,
+      savedPath: repaired.savedPath,
+    },
+  });
+}
+
+function refuseTorn(
+  parts: OpenParts,
+  chain: Chain,
+  verdict: Verdict,
+): WalCorruptedError {
+  const { name } = chain.segments[verdict.endSegment]!;
+  const segment = `${parts.directory.path}/${name}`;
+  const { offset } = verdict.end;
+  return new WalCorruptedError(
+    `Cannot open log: "${segment}" ends in ${verdict.tornBytes} torn bytes ` +
+      `at offset ${offset}, expected none with recovery "strict"; recovery ` +
+      `"tail" cuts them`,
+    {
+      segment,
+      offset,
+      firstLostIndex: verdict.nextIndex,
+      lastLostIndex: verdict.nextIndex,
+    },
+  );
+}
+
+/** The encoder for the log's format; refuses another one than it has. */
+function chooseEncoder(
+  parts: OpenParts,
+  found: string,
+): Encoder | undefined {
+  const { options, directory } = parts;
+  const wanted = options.format;
+  if (wanted !== undefined && wanted !== found) {
+    throw new UnsupportedFormatError(
+      `Cannot open log "${directory.path}" as "${wanted}": its format is ` +
+        `"${found}", expected that or no format`,
+      { found, supported: [wanted] },
+    );
+  }
+  if (found === "binary") return undefined;
+  if (found === "json") return new JsonEncoder();
+  if (options.encoder !== undefined) return options.encoder;
+  throw new UnsupportedFormatError(
+    `Cannot open log "${directory.path}": its format is "${found}", expected ` +
+      `"binary", "json" or the encoder of that name as the option format`,
+    { found, supported: ["binary", "json"] },
+  );
+}
+
+function* createLog(parts: OpenParts): Steps<Wal> {
+  const { storage, directory, options, lock } = parts;
+  const formatName = options.format ?? "binary";
+  const id = new Uint8Array(LOG_ID_BYTES);
+  storage.fillRandom(id);
+  const log = { logId: hex(id), formatName };
+  lock.verify();
+  removeResidue(directory);
+  const link = {
+    baseIndex: 1,
+    previousNumber: 0,
+    previousSalt: 0,
+    previousEnd: 0,
+    previousLastIndex: 0,
+    generation: 0,
+    mark: NOWHERE,
+    cause: CAUSE.filled,
+  };
+  const size = options.segmentBytes;
+  const segment = makeSegment(storage, directory, log, 1, size, link);
+  yield [segment.file];
+  const encoder = formatName === "json" ? new JsonEncoder() : options.encoder;
+  return yield* start(parts, log, encoder, {
+    repaired: {
+      segments: [segment],
+      generation: 0,
+      nextSegment: 2,
+      savedPath: undefined,
+      durable: { number: 1, offset: HEADER_BYTES },
+    },
+    firstIndex: 1,
+    closedEnd: { number: 1, offset: HEADER_BYTES },
+    report: {
+      outcome: "created",
+      segmentsScanned: 0,
+      tornBytes: 0,
+      savedPath: undefined,
+    },
+  });
+}
+
+/** An unused first segment and temporary files of a creation that crashed. */
+function removeResidue(directory: StorageDirectory): void {
+  for (const { name, kind } of directory.list()) {
+    if (kind !== "file") continue;
+    if (name === segmentName(1) || name.endsWith(".tmp")) {
+      directory.remove(name);
+    }
+  }
+}
+
+interface Found {
+  readonly repaired: Repaired;
+  readonly firstIndex: number;
+  readonly closedEnd: Position | undefined;
+  readonly report: Pick<
+    RecoveryReport,
+    "outcome" | "segmentsScanned" | "tornBytes" | "savedPath"
+  >;
+}
+
+/** Puts the open log together and makes the manifest say that it is open. */
+function* start(
+  parts: OpenParts,
+  log: LogIdentity,
+  encoder: Encoder | undefined,
+  found: Found,
+): Steps<Wal> {
+  const { storage, directory, options, lock } = parts;
+  const { repaired, firstIndex } = found;
+  const state = new LogState({ ...repaired, firstIndex });
+  const warnDamaged = (path: string) =>
+    options.logger?.warn(`The index of "${path}" is damaged; read the frames`);
+  for (const segment of state.segments) segment.onDamagedIndex = warnDamaged;
+  let wal: Wal | undefined;
+  const writer = new LogWriter({
+    storage,
+    directory,
+    log,
+    state,
+    encoder,
+    segmentBytes: options.segmentBytes,
+    maxEntryBytes: options.maxEntryBytes,
+    onFailure: (error) => wal !== undefined && Wal.failed(wal, error),
+    onMark: () => wal !== undefined && Wal.markMoved(wal),
+  });
+  const { active } = state;
+  const durable = { number: active.number, offset: active.end };
+  const last = state.nextIndex - 1;
+  const { clock } = storage;
+  const rounds = new SyncRounds(directory, clock, writer, durable, last);
+  writer.rounds = rounds;
+  active.frames.setMark(durable);
+  const keeper = new ManifestKeeper(directory);
+  try {
+    yield* keeper.replace({
+      ...log,
+      firstIndex,
+      firstSegment: state.segments[0]!.number,
+      lastSegment: active.number,
+      nextSegment: state.nextSegment,
+      nextIndex: state.nextIndex,
+      generation: active.link.generation,
+      mark: durable,
+      closed: false,
+    });
+    yield [directory];
+    if (found.closedEnd === undefined) writer.writeWatermark();
+  } catch (error) {
+    state.close();
+    throw error;
+  }
+  const ms = (clock.monotonicNs() - parts.startNs) / 1e6;
+  const recovery = {
+    ...found.report,
+    entryCount: state.entryCount,
+    ms,
+    gaps: [],
+  };
+  wal = makeWal({
+    directory: directory.path,
+    storage: storage.kind,
+    state,
+    encoder,
+    verifyReads: options.verifyReads,
+    recovery,
+    port: storage,
+    folder: directory,
+    lock,
+    writer,
+    rounds,
+    keeper,
+    log,
+    sync: options.sync,
+    syncIntervalMs: options.syncIntervalMs,
+    segmentBytes: options.segmentBytes,
+    logger: options.logger,
+    closedEnd: found.closedEnd,
+  });
+  return wal;
+}

@@ -1,0 +1,310 @@
+/**
+ * The options of a log: defaults, and the check of every field before any
+ * I/O.
+ *
+ * @module
+ */
+
+import type { Encoder } from "./encoder.ts";
+import { alignPage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from "./format.ts";
+import type { Logger } from "./logger.ts";
+import type { StoragePort, WalStorage } from "./storage.ts";
+
+/** When an append counts as done. */
+export type Durability = "always" | "interval" | "never";
+
+/** How to open a log for reading. */
+export interface ReaderOptions {
+  /** A custom encoder, when the log was made with one. */
+  format?: Encoder | undefined;
+  /** Check each entry's checksum when it is read. @default {true} */
+  verifyReads?: boolean | undefined;
+  /** Told what the log does unasked; `console` fits. */
+  logger?: Logger | undefined;
+  /** Where the log lives; mapped where FFI is granted, else files. */
+  storage?: WalStorage | undefined;
+}
+
+/** How to open a log for writing. */
+export interface WalOptions extends Omit<ReaderOptions, "format"> {
+  /** Size of a segment file, 64 KiB to 1 GiB. @default {67108864} */
+  segmentBytes?: number | undefined;
+  /** When an append counts as done. @default {"always"} */
+  sync?: Durability | undefined;
+  /** Time between syncs with `sync: "interval"`, in ms. @default {1000} */
+  syncIntervalMs?: number | undefined;
+  /** How entries are stored; the log's own, else "binary". */
+  format?: "binary" | "json" | Encoder | undefined;
+  /** Whether a torn tail is cut ("tail") or refused. @default {"tail"} */
+  recovery?: "strict" | "tail" | undefined;
+  /** The largest data of one entry, in bytes. @default {16777216} */
+  maxEntryBytes?: number | undefined;
+  /** Permission bits of new folders. @default {0o750} */
+  directoryMode?: number | undefined;
+  /** Permission bits of new files. @default {0o640} */
+  fileMode?: number | undefined;
+}
+
+/** The defaults that `openWal` fills in, frozen. */
+export const defaultOptions: Readonly<WalOptions> = Object.freeze({
+  segmentBytes: 64 * 1024 * 1024,
+  sync: "always",
+  syncIntervalMs: 1000,
+  recovery: "tail",
+  maxEntryBytes: 16 * 1024 * 1024,
+  verifyReads: true,
+  directoryMode: 0o750,
+  fileMode: 0o640,
+});
+
+/** Options with every default filled in. */
+export interface CheckedOptions {
+  /** Rounded up to whole pages. */
+  readonly segmentBytes: number;
+  /** When an append counts as done. */
+  readonly sync: Durability;
+  /** Time between syncs. */
+  readonly syncIntervalMs: number;
+  /** What the caller asked for; undefined leaves it to the log. */
+  readonly format: string | undefined;
+  /** The caller's encoder, if it is a custom one. */
+  readonly encoder: Encoder | undefined;
+  /** Whether a torn tail is refused. */
+  readonly strict: boolean;
+  /** The largest data of one entry. */
+  readonly maxEntryBytes: number;
+  /** Whether reads check. */
+  readonly verifyReads: boolean;
+  /** Permission bits of new folders. */
+  readonly directoryMode: number;
+  /** Permission bits of new files. */
+  readonly fileMode: number;
+  /** Told what the log does unasked. */
+  readonly logger: Logger | undefined;
+  /** The storage asked for. */
+  readonly storage: StoragePort | undefined;
+}
+
+const KNOWN = [
+  "segmentBytes",
+  "sync",
+  "syncIntervalMs",
+  "format",
+  "recovery",
+  "maxEntryBytes",
+  "verifyReads",
+  "directoryMode",
+  "fileMode",
+  "logger",
+  "storage",
+];
+
+/** Checks all options; throws `TypeError` or `RangeError`, before any I/O. */
+export function checkOptions(options: WalOptions | undefined): CheckedOptions {
+  if (options !== undefined && !isObject(options)) {
+    throw new TypeError(
+      `Cannot open log: options is ${show(options)}, expected an object`,
+    );
+  }
+  const given: WalOptions = options ?? {};
+  checkNames("options", given, KNOWN);
+  const format = checkFormat(given.format);
+  const recovery = oneOf("recovery", given.recovery, ["tail", "strict"]);
+  return {
+    segmentBytes: alignPage(
+      wholeNumber("segmentBytes", given.segmentBytes, {
+        least: SEGMENT_BYTES_MIN,
+        most: SEGMENT_BYTES_MAX,
+      }),
+    ),
+    sync: oneOf("sync", given.sync, ["always", "interval", "never"]),
+    syncIntervalMs: wholeNumber("syncIntervalMs", given.syncIntervalMs, {
+      least: 1,
+      most: 2 ** 31 - 1,
+    }),
+    ...format,
+    strict: recovery === "strict",
+    maxEntryBytes: wholeNumber("maxEntryBytes", given.maxEntryBytes, {
+      least: 0,
+      most: SEGMENT_BYTES_MAX - 64 * 1024,
+    }),
+    verifyReads: checkBoolean("verifyReads", given.verifyReads),
+    directoryMode: checkMode("directoryMode", given.directoryMode),
+    fileMode: checkMode("fileMode", given.fileMode),
+    logger: checkLogger(given.logger),
+    storage: checkStorage(given.storage),
+  };
+}
+
+/** Refuses names that no option has: a typo must not pass in silence. */
+export function checkNames(
+  what: string,
+  given: object,
+  known: readonly string[],
+): void {
+  for (const name of Object.keys(given)) {
+    if (known.includes(name)) continue;
+    throw new TypeError(
+      `Cannot use ${what}: "${name}" is not an option, expected ` +
+        known.join(", "),
+    );
+  }
+}
+
+/** How a value looks in an error message. */
+export function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value === "function") return "a function";
+  if (Array.isArray(value)) return "an array";
+  if (typeof value === "object" && value !== null) {
+    return `an object of ${value.constructor?.name ?? "no class"}`;
+  }
+  return String(value);
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
+}
+
+type Numeric = "segmentBytes" | "syncIntervalMs" | "maxEntryBytes";
+
+function wholeNumber(
+  name: Numeric,
+  value: unknown,
+  allowed: { least: number; most: number },
+): number {
+  const given = value === undefined ? defaultOptions[name] : value;
+  const { least, most } = allowed;
+  const expected = `expected a whole number from ${least} to ${most}`;
+  if (typeof given !== "number") {
+    throw new TypeError(
+      `Cannot open log: ${name} is ${show(given)}, ${expected}`,
+    );
+  }
+  if (!Number.isInteger(given) || given < least || given > most) {
+    throw new RangeError(`Cannot open log: ${name} is ${given}, ${expected}`);
+  }
+  return given;
+}
+
+function oneOf<T extends string>(
+  name: "sync" | "recovery",
+  value: unknown,
+  allowed: readonly T[],
+): T {
+  const given = value === undefined ? defaultOptions[name] : value;
+  const expected = `expected one of ${allowed.map(show).join(", ")}`;
+  const message = `Cannot open log: ${name} is ${show(given)}, ${expected}`;
+  if (typeof given !== "string") throw new TypeError(message);
+  if (!allowed.includes(given as T)) throw new RangeError(message);
+  return given as T;
+}
+
+function checkBoolean(name: "verifyReads", value: unknown): boolean {
+  const given = value === undefined ? defaultOptions[name] : value;
+  if (typeof given === "boolean") return given;
+  throw new TypeError(
+    `Cannot open log: ${name} is ${show(given)}, expected true or false`,
+  );
+}
+
+function checkMode(
+  name: "directoryMode" | "fileMode",
+  value: unknown,
+): number {
+  const given = value === undefined ? defaultOptions[name] : value;
+  const expected = "expected permission bits from 0 to 0o7777";
+  const message = `Cannot open log: ${name} is ${show(given)}, ${expected}`;
+  if (typeof given !== "number") throw new TypeError(message);
+  if (!Number.isInteger(given) || given < 0 || given > 0o7777) {
+    throw new RangeError(message);
+  }
+  return given;
+}
+
+const NAMES_BYTES_MAX = 32;
+
+function checkFormat(
+  format: unknown,
+): { format: string | undefined; encoder: Encoder | undefined } {
+  if (format === undefined) return { format: undefined, encoder: undefined };
+  const expected = 'expected "binary", "json" or an encoder';
+  if (typeof format === "string") {
+    if (format === "binary" || format === "json") {
+      return { format, encoder: undefined };
+    }
+    throw new RangeError(
+      `Cannot open log: format is ${show(format)}, ${expected}`,
+    );
+  }
+  const encoder = format as Partial<Encoder> | null;
+  const wellFormed = isObject(format) && typeof encoder!.name === "string" &&
+    typeof encoder!.encode === "function" &&
+    typeof encoder!.decode === "function";
+  if (!wellFormed) {
+    throw new TypeError(
+      `Cannot open log: format is ${show(format)}, ${expected} with name, ` +
+        `encode and decode`,
+    );
+  }
+  const name = encoder!.name!;
+  const bytes = new TextEncoder().encode(name).length;
+  if (bytes === 0 || bytes > NAMES_BYTES_MAX || name.includes("\0")) {
+    throw new RangeError(
+      `Cannot open log: the encoder's name is ${show(name)}, expected 1 to ` +
+        `${NAMES_BYTES_MAX} bytes of text`,
+    );
+  }
+  const own = name === "binary" || name === "json";
+  return { format: name, encoder: own ? undefined : encoder as Encoder };
+}
+
+function checkLogger(logger: unknown): Logger | undefined {
+  if (logger === undefined) return undefined;
+  const methods = ["debug", "info", "warn", "error"] as const;
+  const wellFormed = isObject(logger) &&
+    methods.every((name) =>
+      typeof (logger as Partial<Logger>)[name] === "function"
+    );
+  if (wellFormed) return logger as Logger;
+  throw new TypeError(
+    `Cannot open log: logger is ${show(logger)}, expected an object with ` +
+      methods.join(", "),
+  );
+}
+
+function checkStorage(storage: unknown): StoragePort | undefined {
+  if (storage === undefined) return undefined;
+  const port = storage as Partial<StoragePort> | null;
+  if (isObject(storage) && typeof port!.openDirectory === "function") {
+    return storage as StoragePort;
+  }
+  throw new TypeError(
+    `Cannot open log: storage is ${show(storage)}, expected what ` +
+      `mappedStorage(), filesStorage() or memoryStorage() returned`,
+  );
+}
+
+/** A directory as given by the caller, as a path. */
+export function checkDirectory(directory: unknown): string {
+  if (typeof directory === "string" && directory !== "") {
+    if (!directory.includes("\0")) return stripSlash(directory);
+  }
+  if (directory instanceof URL) {
+    if (directory.protocol === "file:" && directory.host === "") {
+      return stripSlash(decodeURIComponent(directory.pathname));
+    }
+    throw new TypeError(
+      `Cannot open log: directory is ${directory.href}, expected a file: URL`,
+    );
+  }
+  throw new TypeError(
+    `Cannot open log: directory is ${show(directory)}, expected a path or a ` +
+      `file: URL`,
+  );
+}
+
+function stripSlash(path: string): string {
+  return path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
+}

@@ -1,0 +1,95 @@
+/**
+ * Cuts the end of an open log: a new segment whose link ends the old one.
+ * Nothing is rewritten in place. docs/architecture.md, "Life of a
+ * truncation"; docs/format.md §8.
+ *
+ * @module
+ */
+
+import { alignPage, CAUSE, indexBytes, SEGMENT_BYTES_MIN } from "./format.ts";
+import type { LogState } from "./log_state.ts";
+import { earlierOf, NOWHERE } from "./mark.ts";
+import type { Segment } from "./segment.ts";
+import type { StorageDirectory } from "./storage.ts";
+import type { LogWriter } from "./writer.ts";
+
+/** What a truncation leaves to be cleaned up once it is durable. */
+export interface CutOff {
+  /** Segments off the chain. */
+  readonly gone: readonly Segment[];
+  /** The segment that was shortened, if any. */
+  readonly shortened: Segment | undefined;
+}
+
+/**
+ * Drops the entries above `index`, which is at least `firstIndex - 1` and
+ * below the last index. Takes effect before it returns.
+ */
+export function cutAfter(
+  state: LogState,
+  writer: LogWriter,
+  index: number,
+  nowMs: number,
+): CutOff {
+  const emptied = index < state.firstIndex;
+  const holder = emptied ? undefined : state.holding(index);
+  const end = holder === undefined ? 0 : endOfEntry(holder, index);
+  const before = state.segments;
+  const position = holder === undefined ? 0 : before.indexOf(holder) + 1;
+  const rounds = writer.rounds;
+  // The mark of the new link must not name what is being cut off.
+  const cut = holder === undefined
+    ? NOWHERE
+    : { number: holder.number, offset: end };
+  writer.begin(SEGMENT_BYTES_MIN, CAUSE.truncated, {
+    segment: holder,
+    end,
+    lastIndex: index,
+    mark: earlierOf(rounds.durable, cut),
+  });
+  const gone = before.slice(position, -1);
+  holder?.seal(nowMs);
+  if (holder !== undefined) {
+    holder.end = end;
+    holder.lastIndex = index;
+    if (holder.file.writable) rounds.touch(holder);
+  }
+  state.generation++;
+  rounds.clamp(cut, index);
+  for (const segment of gone) rounds.forget(segment);
+  state.drop(gone);
+  writer.forgetTerm();
+  return { gone, shortened: holder };
+}
+
+function endOfEntry(segment: Segment, index: number): number {
+  if (index === segment.lastIndex) return segment.end;
+  const at = segment.locateFrame(index, false);
+  return segment.frameEnd(at, segment.offsetOf(index));
+}
+
+/** Removes what a durable truncation cut off; what fails is left over. */
+export function discard(directory: StorageDirectory, cut: CutOff): void {
+  const highestFirst = [...cut.gone].sort((a, b) => b.number - a.number);
+  for (const { name } of highestFirst) {
+    try {
+      directory.remove(name);
+    } catch {
+      // A leftover: the next open removes it.
+    }
+  }
+  const { shortened } = cut;
+  if (shortened === undefined) return;
+  const from = alignPage(shortened.end);
+  const { segmentBytes } = shortened.identity;
+  const index = indexBytes(shortened.entryCount);
+  const to = Math.floor((segmentBytes - index) / 4096) * 4096;
+  if (to <= from) return;
+  try {
+    const file = directory.open(shortened.name, "write");
+    file?.punchHole(from, to - from);
+    file?.close();
+  } catch {
+    // Space that is not given back hurts nobody.
+  }
+}

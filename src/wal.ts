@@ -1,0 +1,505 @@
+/**
+ * The log open for writing: checks each call, has it written, and settles it
+ * when it is as safe as asked. Orchestration only.
+ *
+ * @module
+ */
+
+import type { EntryInput } from "./entry.ts";
+import {
+  IndexOutOfRangeError,
+  WalClosedError,
+  WalFailedError,
+} from "./errors.ts";
+import type { LogState } from "./log_state.ts";
+import type { Logger } from "./logger.ts";
+import type { ManifestKeeper } from "./manifest_keeper.ts";
+import type { Manifest } from "./manifest.ts";
+import { comparePositions, type Position } from "./mark.ts";
+import { checkNames, type Durability, show } from "./options.ts";
+import { LatencyHistogram } from "./percentiles.ts";
+import { type ReaderParts, WalReader, type WalStats } from "./reader.ts";
+import { runBlocking, runSoon, type Steps } from "./steps.ts";
+import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
+import type { SyncRounds } from "./sync_rounds.ts";
+import { cutAfter, discard } from "./truncate.ts";
+import type { LogWriter } from "./writer.ts";
+
+/** How one append differs from the log's options. */
+export interface AppendOptions {
+  /** Already aborted: nothing is written. Later aborts change nothing. */
+  signal?: AbortSignal | undefined;
+  /** The index that the first entry must get. */
+  expectedIndex?: number | undefined;
+  /** Wait for a sync, or not, whatever `sync` says. */
+  durable?: boolean | undefined;
+}
+
+/** What an open log is made of. */
+export interface WalParts extends ReaderParts {
+  /** The storage. */
+  readonly port: StoragePort;
+  /** The log's folder. */
+  readonly folder: StorageDirectory;
+  /** The writer's lock. */
+  readonly lock: StorageLock;
+  /** Writes entries. */
+  readonly writer: LogWriter;
+  /** Makes them durable. */
+  readonly rounds: SyncRounds;
+  /** Replaces the manifest. */
+  readonly keeper: ManifestKeeper;
+  /** The log's id and format, for the manifest. */
+  readonly log: { readonly logId: string; readonly formatName: string };
+  /** When an append counts as done. */
+  readonly sync: Durability;
+  /** Time between syncs with `sync: "interval"`. */
+  readonly syncIntervalMs: number;
+  /** The size of a new segment. */
+  readonly segmentBytes: number;
+  /** Told what the log does unasked. */
+  readonly logger: Logger | undefined;
+  /** The end when it was closed last; nothing is to be sealed before it. */
+  readonly closedEnd: Position | undefined;
+}
+
+const APPEND_OPTIONS = ["signal", "expectedIndex", "durable"];
+/** One call of so many is measured: a stop watch costs more than a write. */
+const SAMPLE_EVERY = 64;
+
+let construct: (parts: WalParts) => Wal;
+
+/** Makes the public object; only `openWal` does. */
+export function makeWal(parts: WalParts): Wal {
+  return construct(parts);
+}
+
+/**
+ * A log open for writing.
+ *
+ * @example Write and read
+ * ```ts
+ * import { memoryStorage, openWal } from "@walrus/wal";
+ *
+ * await using wal = await openWal("log", { storage: memoryStorage() });
+ * const index = await wal.append("Hello World!");
+ * console.log(wal.get(index).text());
+ * ```
+ */
+export class Wal extends WalReader {
+  static {
+    construct = (parts) => new Wal(parts);
+  }
+
+  readonly #parts: WalParts;
+  readonly #state: LogState;
+  readonly #writer: LogWriter;
+  readonly #rounds: SyncRounds;
+  readonly #appendLatency = new LatencyHistogram();
+  readonly #tasks = new Set<Promise<unknown>>();
+  #calls = 0;
+  #closing: Promise<void> | undefined;
+  #closed = false;
+  #closeError: { error: unknown } | undefined;
+  #stopTimer: (() => void) | undefined;
+  #manifestStale = false;
+
+  private constructor(parts: WalParts) {
+    super(parts);
+    this.#parts = parts;
+    this.#state = parts.state;
+    this.#writer = parts.writer;
+    this.#rounds = parts.rounds;
+    if (parts.sync === "interval") {
+      this.#stopTimer = parts.port.clock.every(parts.syncIntervalMs, () => {
+        this.#rounds.startIfDirty();
+      });
+    }
+  }
+
+  /** "failed" after a sync failed: reads go on, writes are refused. */
+  override get state(): "open" | "failed" | "closed" {
+    if (this.#closed) return "closed";
+    return this.#rounds.failure === undefined ? "open" : "failed";
+  }
+
+  /** The last entry that no power cut takes back; 0 for none. */
+  override get durableIndex(): number {
+    const { durableIndex } = this.#rounds;
+    return durableIndex < this.#state.firstIndex ? 0 : durableIndex;
+  }
+
+  /**
+   * Appends an entry. It is written, indexed and readable when this returns;
+   * the promise gives its index when it is as safe as `sync` says.
+   * @throws never: all errors reject
+   */
+  append(entry: EntryInput, options?: AppendOptions): Promise<number> {
+    try {
+      const durable = this.#admit(options);
+      const index = this.#write(entry);
+      return durable ? this.#rounds.wait(index) : Promise.resolve(index);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * The blocking twin of `append`.
+   * @throws {EmptyDataError} when there is no data
+   * @throws {InvalidEntryError} when the data is above `maxEntryBytes`
+   * @throws {IndexConflictError} when `expectedIndex` is not the next one
+   * @throws {StorageError} when the disk is full; nothing was written
+   * @throws {WalFailedError} when a sync failed, now or before
+   */
+  appendSync(entry: EntryInput, options?: AppendOptions): number {
+    const durable = this.#admit(options);
+    const index = this.#write(entry);
+    if (durable) this.#rounds.sync();
+    return index;
+  }
+
+  #write(entry: EntryInput): number {
+    if (++this.#calls % SAMPLE_EVERY !== 0) return this.#writer.append(entry);
+    const { clock } = this.#parts.port;
+    const startNs = clock.monotonicNs();
+    const index = this.#writer.append(entry);
+    this.#appendLatency.add(clock.monotonicNs() - startNs);
+    return index;
+  }
+
+  /**
+   * Appends several entries as one: all or none of them are in the log, also
+   * after a crash. The iterable is read to its end first.
+   */
+  appendBatch(
+    entries: Iterable<EntryInput>,
+    options?: AppendOptions,
+  ): Promise<number[]> {
+    try {
+      const durable = this.#admit(options);
+      const indexes = this.#writeBatch(entries, options);
+      if (!durable || indexes.length === 0) return Promise.resolve(indexes);
+      return this.#rounds.wait(indexes[indexes.length - 1]!)
+        .then(() => indexes);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** The blocking twin of `appendBatch`. */
+  appendBatchSync(
+    entries: Iterable<EntryInput>,
+    options?: AppendOptions,
+  ): number[] {
+    const durable = this.#admit(options);
+    const indexes = this.#writeBatch(entries, options);
+    if (durable && indexes.length > 0) this.#rounds.sync();
+    return indexes;
+  }
+
+  #writeBatch(
+    entries: Iterable<EntryInput>,
+    options: AppendOptions | undefined,
+  ): number[] {
+    if (typeof entries?.[Symbol.iterator] !== "function") {
+      throw new TypeError(
+        `Cannot append batch: entries is ${show(entries)}, expected an ` +
+          `iterable of entries`,
+      );
+    }
+    if (typeof entries === "string" || entries instanceof Uint8Array) {
+      throw new TypeError(
+        `Cannot append batch: entries is ${show(entries)}, expected an ` +
+          `iterable of entries; use append for one`,
+      );
+    }
+    const inputs = [...entries];
+    // The iterable is the caller's program: it may have used the log.
+    this.#admit(options);
+    if (inputs.length === 0) return [];
+    const first = this.#writer.appendBatch(inputs);
+    return inputs.map((_, i) => first + i);
+  }
+
+  /** Checks a call before it writes; whether it is to wait for a sync. */
+  #admit(options: AppendOptions | undefined): boolean {
+    if (this.#closed) throw this.#closedError();
+    if (options === undefined) {
+      this.#writer.expect(undefined);
+      return this.#parts.sync === "always";
+    }
+    checkNames("append options", options, APPEND_OPTIONS);
+    const { signal, expectedIndex, durable } = options;
+    if (signal !== undefined) {
+      if (typeof signal.aborted !== "boolean") {
+        throw new TypeError(
+          `Cannot append: signal is ${show(signal)}, expected an AbortSignal`,
+        );
+      }
+      signal.throwIfAborted();
+    }
+    if (durable !== undefined && typeof durable !== "boolean") {
+      throw new TypeError(
+        `Cannot append: durable is ${show(durable)}, expected a boolean`,
+      );
+    }
+    this.#writer.expect(expectedIndex);
+    return durable ?? this.#parts.sync === "always";
+  }
+
+  /**
+   * Waits until entry `index` is durable; with none, all written so far.
+   * @throws {IndexOutOfRangeError} (rejects) above the last index
+   */
+  flush(index?: number): Promise<void> {
+    try {
+      if (this.#closed) throw this.#closedError();
+      if (index !== undefined) this.#checkFlushIndex(index);
+      if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
+      if (index !== undefined && index <= this.#rounds.durableIndex) {
+        return Promise.resolve();
+      }
+      if (!this.#rounds.pending) return Promise.resolve();
+      return this.#rounds.wait(index ?? 0).then(() => undefined);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #checkFlushIndex(index: unknown): void {
+    if (typeof index !== "number") {
+      throw new TypeError(
+        `Cannot flush: index is ${show(index)}, expected a number`,
+      );
+    }
+    if (!Number.isSafeInteger(index) || index < 0) {
+      throw new RangeError(
+        `Cannot flush: index is ${index}, expected a whole number`,
+      );
+    }
+    const last = this.#state.nextIndex - 1;
+    if (index <= last) return;
+    throw this.#outOfBounds(`flush entry ${index}`, index, "absent");
+  }
+
+  /** Blocks until all written so far is durable. */
+  flushSync(): void {
+    if (this.#closed) throw this.#closedError();
+    if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
+    if (this.#rounds.pending) this.#rounds.sync();
+  }
+
+  /**
+   * Drops the entries above `index`. Takes effect at the call; settles when
+   * no crash can undo it.
+   * @throws {IndexOutOfRangeError} below `firstIndex - 1` or above `lastIndex`
+   */
+  truncateAfter(index: number): Promise<void> {
+    return this.#start(this.#truncateAfter(index));
+  }
+
+  /** The blocking twin of `truncateAfter`. */
+  truncateAfterSync(index: number): void {
+    runBlocking(this.#truncateAfter(index));
+  }
+
+  *#truncateAfter(index: number): Steps<void> {
+    this.#checkWritable();
+    const { firstIndex, nextIndex } = this.#state;
+    if (typeof index !== "number") {
+      throw new TypeError(
+        `Cannot truncate: index is ${show(index)}, expected a number`,
+      );
+    }
+    if (!Number.isSafeInteger(index)) {
+      throw new RangeError(
+        `Cannot truncate: index is ${index}, expected a whole number`,
+      );
+    }
+    if (index < firstIndex - 1 || index >= nextIndex) {
+      const reason = index >= 1 && index < firstIndex ? "removed" : "absent";
+      throw this.#outOfBounds(`truncate after ${index}`, index, reason);
+    }
+    if (index === nextIndex - 1) return;
+    const { folder, port } = this.#parts;
+    const nowMs = port.clock.nowMs();
+    const cut = cutAfter(this.#state, this.#writer, index, nowMs);
+    yield [this.#rounds];
+    yield* this.#renewManifest(false);
+    yield [this.#rounds];
+    discard(folder, cut);
+  }
+
+  /** Ends the growing segment and begins a new one, unless it is empty. */
+  rotate(): Promise<void> {
+    return this.#start(this.#rotate());
+  }
+
+  /** The blocking twin of `rotate`. */
+  rotateSync(): void {
+    runBlocking(this.#rotate());
+  }
+
+  *#rotate(): Steps<void> {
+    this.#checkWritable();
+    if (this.#state.active.entryCount === 0) return;
+    const { segmentBytes } = this.#parts;
+    this.#writer.rotate(this.#state.nextSegmentBytes(segmentBytes));
+    this.#manifestStale = true;
+    yield [this.#rounds];
+  }
+
+  #checkWritable(): void {
+    if (this.#closed) throw this.#closedError();
+    if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
+  }
+
+  /** Runs steps of which close() waits for the rest. */
+  #start<T>(steps: Steps<T>): Promise<T> {
+    const task = runSoon(steps);
+    this.#tasks.add(task);
+    const ended = () => this.#tasks.delete(task);
+    task.then(ended, ended);
+    return task;
+  }
+
+  /** The manifest of what is durable now; with `closed`, of the whole log. */
+  #renewManifest(closed: boolean): Steps<void> {
+    const { state, rounds, log, keeper } = this.#parts;
+    const mark = rounds.durable;
+    // Only what is surely on the disk may be claimed to be there.
+    const holder = state.segments.findLast((one) => one.number <= mark.number);
+    const first = state.segments[0]!;
+    const last = holder ?? first;
+    const nextIndex = Math.max(rounds.durableIndex + 1, state.firstIndex);
+    const manifest: Manifest = {
+      ...log,
+      firstIndex: state.firstIndex,
+      firstSegment: first.number,
+      lastSegment: last.number,
+      nextSegment: Math.max(state.nextSegment, last.number + 1),
+      nextIndex: closed ? state.nextIndex : nextIndex,
+      generation: last.link.generation,
+      mark,
+      closed,
+    };
+    return keeper.replace(manifest);
+  }
+
+  /** Called by the rounds: the durable mark has moved. */
+  static markMoved(wal: Wal): void {
+    if (!wal.#manifestStale || wal.#closed) return;
+    wal.#manifestStale = false;
+    wal.#start(wal.#renewManifest(false)).catch((error: unknown) => {
+      wal.#parts.logger?.warn("The manifest could not be renewed", error);
+    });
+  }
+
+  /** Called by the rounds: a sync has failed. */
+  static failed(wal: Wal, error: WalFailedError): void {
+    wal.#stopTimer?.();
+    wal.#parts.logger?.error("A sync failed: the log is failed", error);
+  }
+
+  /** Counts and latencies since opening. */
+  override stats(): WalStats {
+    const stats = super.stats();
+    const { durable, durableIndex, latency, syncCount } = this.#rounds;
+    let unsyncedBytes = 0;
+    for (const { number, end } of this.#state.segments) {
+      if (number === durable.number) unsyncedBytes += end - durable.offset;
+      else if (number > durable.number) unsyncedBytes += end;
+    }
+    return {
+      ...stats,
+      appendCount: this.#writer.appendCount,
+      syncCount,
+      bytesWritten: this.#writer.bytesWritten,
+      unsyncedBytes,
+      unsyncedCount: this.#state.nextIndex - 1 - durableIndex,
+      appendNs: this.#appendLatency.percentiles(),
+      syncNs: latency.percentiles(),
+    };
+  }
+
+  /**
+   * Waits for the appends before it, makes all durable and frees everything,
+   * also when it rejects. A second call has the first one's outcome.
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
+   */
+  override close(): Promise<void> {
+    if (this.#closing !== undefined) return this.#closing;
+    if (this.#closed) return this.#outcome();
+    this.#closed = true;
+    const running = [...this.#tasks];
+    this.#closing = Promise.allSettled(running)
+      .then(() => runSoon(this.#finish()));
+    return this.#closing;
+  }
+
+  #outcome(): Promise<void> {
+    const failed = this.#closeError;
+    return failed === undefined
+      ? Promise.resolve()
+      : Promise.reject(failed.error);
+  }
+
+  /** The blocking twin of `close`; pending appends settle by its sync. */
+  override closeSync(): void {
+    if (this.#closeError !== undefined) throw this.#closeError.error;
+    if (this.#closed) return;
+    this.#closed = true;
+    runBlocking(this.#finish());
+  }
+
+  *#finish(): Steps<void> {
+    const { folder, lock, closedEnd } = this.#parts;
+    this.#stopTimer?.();
+    try {
+      if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
+      if (this.#rounds.pending) yield [this.#rounds];
+      const end = this.#writer.end();
+      if (
+        closedEnd === undefined || comparePositions(end, closedEnd) !== 0
+      ) {
+        this.#writer.writeWatermark();
+        this.#state.active.writeBlock();
+        yield [this.#rounds];
+      }
+      yield* this.#renewManifest(true);
+      this.#rounds.touchNames();
+      yield [this.#rounds];
+    } catch (error) {
+      this.#closeError = { error };
+      throw error;
+    } finally {
+      this.#state.close();
+      folder.close();
+      lock.release();
+    }
+  }
+
+  #closedError(): WalClosedError {
+    return new WalClosedError(
+      `Cannot use log "${this.directory}": it is closed, expected an open one`,
+    );
+  }
+
+  #outOfBounds(
+    what: string,
+    index: number,
+    reason: "absent" | "removed",
+  ): IndexOutOfRangeError {
+    const { firstIndex, lastIndex } = this;
+    const holds = this.length === 0
+      ? `the log is empty, its next index is ${this.nextIndex}`
+      : `the log holds ${firstIndex} to ${lastIndex}`;
+    return new IndexOutOfRangeError(`Cannot ${what}: ${holds}`, {
+      index,
+      firstIndex,
+      lastIndex,
+      reason,
+    });
+  }
+}

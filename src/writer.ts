@@ -1,0 +1,394 @@
+/**
+ * Writes entries: validate and encode, make room, frames, publish. Nothing is
+ * touched before the first two have passed, and what a failed write left is
+ * taken back. docs/architecture.md, "Life of an append".
+ *
+ * @module
+ */
+
+import { crc32 } from "./crc32.ts";
+import type { Encoder } from "./encoder.ts";
+import type { EntryInput } from "./entry.ts";
+import {
+  IndexConflictError,
+  InvalidEntryError,
+  SegmentFullError,
+  type WalFailedError,
+} from "./errors.ts";
+import { CAUSE, FLAG, SEGMENT_BYTES_MAX } from "./format.ts";
+import { frameBytes, frameTerm } from "./frame.ts";
+import { Staged, stageEntry, stageNow } from "./input.ts";
+import {
+  batchBytesMax,
+  type LogIdentity,
+  type LogState,
+  makeSegment,
+  segmentBytesFor,
+} from "./log_state.ts";
+import type { Position } from "./mark.ts";
+import { show } from "./options.ts";
+import type { Segment } from "./segment.ts";
+import type { StorageDirectory, StoragePort } from "./storage.ts";
+import type { SyncedLog, SyncRounds } from "./sync_rounds.ts";
+
+/** What a writer works with. */
+export interface WriterParts {
+  /** The storage. */
+  readonly storage: StoragePort;
+  /** The log's folder. */
+  readonly directory: StorageDirectory;
+  /** The log's id and format. */
+  readonly log: LogIdentity;
+  /** Its segments. */
+  readonly state: LogState;
+  /** The encoder of a format other than "binary". */
+  readonly encoder: Encoder | undefined;
+  /** The size of a new segment. */
+  readonly segmentBytes: number;
+  /** The largest data of one entry. */
+  readonly maxEntryBytes: number;
+  /** Called when the log was failed by a sync. */
+  readonly onFailure: (error: WalFailedError) => void;
+  /** Called when the durable mark has moved. */
+  readonly onMark: () => void;
+}
+
+/** The writing half of an open log. */
+export class LogWriter implements SyncedLog {
+  /** The rounds that make its entries durable; set once after making. */
+  rounds!: SyncRounds;
+  /** Entries written since opening. */
+  appendCount = 0;
+  /** Bytes of frames written since opening. */
+  bytesWritten = 0;
+  readonly #parts: WriterParts;
+  readonly #state: LogState;
+  readonly #staged = new Staged();
+  #lastTerm: number | undefined;
+  #nowMs = -1;
+  #nowLow = 0;
+  #nowHigh = 0;
+
+  /** A writer for a log that recovery has made ready. */
+  constructor(parts: WriterParts) {
+    this.#parts = parts;
+    this.#state = parts.state;
+  }
+
+  end(): Position {
+    const { number, end } = this.#state.active;
+    return { number, offset: end };
+  }
+
+  lastIndex(): number {
+    return this.#state.nextIndex - 1;
+  }
+
+  markMoved(mark: Position): void {
+    this.#state.active.frames.setMark(mark);
+    this.#parts.onMark();
+  }
+
+  failed(error: WalFailedError): void {
+    this.#parts.onFailure(error);
+  }
+
+  /** Throws unless the next entry gets the index that the caller expects. */
+  expect(expectedIndex: number | undefined): void {
+    if (this.rounds.failure !== undefined) throw this.rounds.failure;
+    if (expectedIndex === undefined) return;
+    if (typeof expectedIndex !== "number") {
+      throw new TypeError(
+        `Cannot append: expectedIndex is ${show(expectedIndex)}, expected a ` +
+          `number`,
+      );
+    }
+    const { nextIndex } = this.#state;
+    if (expectedIndex === nextIndex) return;
+    if (!Number.isSafeInteger(expectedIndex)) {
+      throw new RangeError(
+        `Cannot append: expectedIndex is ${expectedIndex}, expected a whole ` +
+          `number from 1 to 2^53 - 1`,
+      );
+    }
+    throw new IndexConflictError(
+      `Cannot append at index ${expectedIndex}: the next index is ` +
+        `${nextIndex}, expected ${expectedIndex}`,
+      { expectedIndex, nextIndex },
+    );
+  }
+
+  /** Writes one entry; it is in the log when this returns its index. */
+  append(input: EntryInput): number {
+    const staged = this.#staged;
+    stageEntry(input, this.#parts.maxEntryBytes, staged);
+    if (!staged.timed) this.#stampNow(staged);
+    const index = this.#state.nextIndex;
+    const term = staged.term >= 0 ? staged.term : this.#defaultTerm();
+    if (this.#parts.encoder !== undefined) this.#encode(staged, index, term);
+    else if (index > Number.MAX_SAFE_INTEGER) throw indexTooLarge(index);
+    const bytes = frameBytes(staged.payload.length, false);
+    const segment = this.#room(bytes, 1);
+    const { file, end } = segment;
+    const at = file.reserve(end, bytes);
+    segment.frames.write(
+      file.target,
+      at,
+      end,
+      FLAG.entry,
+      index,
+      term,
+      staged,
+      staged.payload,
+      undefined,
+    );
+    if (!file.mapped) this.#flush(segment, end + bytes);
+    segment.end = end + bytes;
+    segment.addEntry(end, term, staged);
+    this.#lastTerm = term;
+    this.#count(segment, 1, bytes);
+    return index;
+  }
+
+  /** Writes several entries as one batch; returns the first one's index. */
+  appendBatch(inputs: readonly EntryInput[]): number {
+    const first = this.#state.nextIndex;
+    const batch = this.#stageBatch(inputs, first);
+    let bytes = 0;
+    for (const { payload } of batch) {
+      bytes += frameBytes(payload.length, false);
+    }
+    const segment = this.#room(bytes, batch.length);
+    const end = segment.end + bytes;
+    try {
+      this.#writeBatch(segment, batch, first);
+    } catch (error) {
+      this.#takeBack(segment, end);
+      throw error;
+    }
+    segment.end = end;
+    for (const staged of batch) {
+      segment.addEntry(staged.offset, staged.term, staged);
+    }
+    this.#lastTerm = batch[batch.length - 1]!.term;
+    this.#count(segment, batch.length, bytes);
+    return first;
+  }
+
+  #stageBatch(inputs: readonly EntryInput[], first: number): Staged[] {
+    const batch: Staged[] = [];
+    let term = -1;
+    for (const input of inputs) {
+      const staged = new Staged();
+      stageEntry(input, this.#parts.maxEntryBytes, staged);
+      if (!staged.timed) this.#stampNow(staged);
+      const index = first + batch.length;
+      if (index > Number.MAX_SAFE_INTEGER) throw indexTooLarge(index);
+      if (staged.term < 0) staged.term = term < 0 ? this.#defaultTerm() : term;
+      term = staged.term;
+      if (this.#parts.encoder !== undefined) this.#encode(staged, index, term);
+      batch.push(staged);
+    }
+    return batch;
+  }
+
+  #writeBatch(segment: Segment, batch: readonly Staged[], first: number): void {
+    const { file, frames } = segment;
+    const last = batch.length - 1;
+    let offset = segment.end;
+    for (let i = 0; i <= last; i++) {
+      const staged = batch[i]!;
+      const bytes = frameBytes(staged.payload.length, false);
+      const at = file.reserve(offset, bytes);
+      const { payload, term } = staged;
+      const flags = FLAG.entry | batchFlag(i, last);
+      const index = first + i;
+      const { target } = file;
+      // deno-fmt-ignore
+      frames.write(target, at, offset, flags, index, term, staged, payload,
+        undefined);
+      staged.offset = offset;
+      offset += bytes;
+    }
+    file.flushWrites();
+  }
+
+  /** Ends the log with a frame that carries the newest durable mark. */
+  writeWatermark(): void {
+    const segment = this.#state.active;
+    const bytes = frameBytes(0, false);
+    const at = segment.file.reserve(segment.end, bytes);
+    const none = new Uint8Array(0);
+    const zero = { low: 0, high: 0 };
+    const index = segment.lastIndex + 1;
+    const { target } = segment.file;
+    const flags = FLAG.watermark;
+    // deno-fmt-ignore
+    segment.frames.write(target, at, segment.end, flags, index, 0, zero, none,
+      undefined);
+    this.#flush(segment, segment.end + bytes);
+    segment.end += bytes;
+    this.rounds.touch(segment);
+  }
+
+  #flush(segment: Segment, end: number): void {
+    try {
+      segment.file.flushWrites();
+    } catch (error) {
+      this.#takeBack(segment, end);
+      throw error;
+    }
+  }
+
+  /** Zeroes what a failed write left; if that fails, the log is failed. */
+  #takeBack(segment: Segment, end: number): void {
+    try {
+      segment.file.zero(segment.end, end);
+    } catch (error) {
+      this.rounds.fail(error);
+    }
+  }
+
+  #count(segment: Segment, entryCount: number, bytes: number): void {
+    this.appendCount += entryCount;
+    this.bytesWritten += bytes;
+    this.rounds.touch(segment);
+  }
+
+  #stampNow(staged: Staged): void {
+    const nowMs = this.#parts.storage.clock.nowMs();
+    if (nowMs !== this.#nowMs) {
+      stageNow(nowMs, staged);
+      this.#nowMs = nowMs;
+      this.#nowLow = staged.low;
+      this.#nowHigh = staged.high;
+    }
+    staged.low = this.#nowLow;
+    staged.high = this.#nowHigh;
+  }
+
+  #defaultTerm(): number {
+    this.#lastTerm ??= this.#readLastTerm();
+    return this.#lastTerm;
+  }
+
+  #readLastTerm(): number {
+    const segment = this.#state.lastFilled();
+    if (segment === undefined) return 0;
+    const at = segment.locateFrame(this.#state.nextIndex - 1, true);
+    return frameTerm(segment.file.window.view, at);
+  }
+
+  /** The last entry is another one now. */
+  forgetTerm(): void {
+    this.#lastTerm = undefined;
+  }
+
+  #encode(staged: Staged, index: number, term: number): void {
+    const encoder = this.#parts.encoder!;
+    if (index > Number.MAX_SAFE_INTEGER) throw indexTooLarge(index);
+    const data = new Uint8Array(staged.data);
+    const payload: unknown = encoder.encode({
+      index,
+      term,
+      timestampNs: (BigInt(staged.high | 0) << 32n) |
+        BigInt(staged.low >>> 0),
+      transactionId: undefined,
+      data,
+      checksum: crc32(data),
+    });
+    if (!(payload instanceof Uint8Array)) {
+      throw new InvalidEntryError(
+        `Cannot append entry: encoder "${encoder.name}" returned ` +
+          `${show(payload)}, expected a Uint8Array`,
+      );
+    }
+    staged.payload = payload;
+  }
+
+  /** The segment that takes `bytes` more, a new one if need be. */
+  #room(bytes: number, entryCount: number): Segment {
+    const { active } = this.#state;
+    if (active.fits(bytes, entryCount)) return active;
+    const usual = this.#state.nextSegmentBytes(this.#parts.segmentBytes);
+    const segmentBytes = segmentBytesFor(bytes, entryCount, usual);
+    if (segmentBytes > SEGMENT_BYTES_MAX) {
+      const bytesMax = batchBytesMax(entryCount);
+      throw new SegmentFullError(
+        `Cannot append: the entries take ${bytes} bytes with their headers, ` +
+          `a segment holds at most ${bytesMax}; append them in smaller batches`,
+        { bytes, bytesMax },
+      );
+    }
+    return this.rotate(segmentBytes);
+  }
+
+  /** Ends the growing segment and begins the next one, successor first. */
+  rotate(segmentBytes: number): Segment {
+    const previous = this.#state.active;
+    const segment = this.begin(segmentBytes, CAUSE.filled, {
+      segment: previous,
+      end: previous.end,
+      lastIndex: previous.lastIndex,
+      mark: this.rounds.durable,
+    });
+    previous.seal(this.#parts.storage.clock.nowMs());
+    this.rounds.touch(previous);
+    return segment;
+  }
+
+  /**
+   * Begins a segment behind entry `lastIndex` of `previous`, which ends at
+   * `end`; with no predecessor the chain begins with it. `mark` is what the
+   * link vouches for.
+   */
+  begin(
+    segmentBytes: number,
+    cause: number,
+    previous: {
+      segment: Segment | undefined;
+      end: number;
+      lastIndex: number;
+      mark: Position;
+    },
+  ): Segment {
+    const { storage, directory, log } = this.#parts;
+    const number = this.#state.nextSegment;
+    const before = previous.segment?.identity;
+    const link = {
+      baseIndex: previous.lastIndex + 1,
+      previousNumber: before?.number ?? 0,
+      previousSalt: before?.salt ?? 0,
+      previousEnd: before === undefined ? 0 : previous.end,
+      previousLastIndex: previous.lastIndex,
+      generation: this.#state.generation + (cause === CAUSE.filled ? 0 : 1),
+      mark: previous.mark,
+      cause,
+    };
+    const segment = makeSegment(
+      storage,
+      directory,
+      log,
+      number,
+      segmentBytes,
+      link,
+    );
+    segment.frames.setMark(previous.mark);
+    this.#state.push(segment);
+    this.rounds.touch(segment);
+    this.rounds.touchNames();
+    return segment;
+  }
+}
+
+function batchFlag(i: number, last: number): number {
+  if (last === 0) return 0;
+  return i === last ? FLAG.batchEnds : FLAG.batchContinues;
+}
+
+function indexTooLarge(index: number): RangeError {
+  return new RangeError(
+    `Cannot append entry: its index would be ${index}, expected at most 2^53 ` +
+      `- 1`,
+  );
+}
