@@ -26,6 +26,7 @@ import type { Wal } from "./src/wal.ts";
 
 export { filesStorage, mappedStorage, memoryStorage } from "./ffi/mod.ts";
 export { Batch } from "./src/batch.ts";
+export type { AppendOptions } from "./src/calls.ts";
 export { BinaryEncoder } from "./src/binary_encoder.ts";
 export type { Encoder, EntryRecord } from "./src/encoder.ts";
 export type { Entry, EntryFields, EntryInput, EntryJson } from "./src/entry.ts";
@@ -37,16 +38,15 @@ export { defaultOptions } from "./src/options.ts";
 export type { Durability, ReaderOptions, WalOptions } from "./src/options.ts";
 export type { Percentiles } from "./src/percentiles.ts";
 export { WalReader } from "./src/reader.ts";
+export type { ReadOptions } from "./src/reader.ts";
 export type {
   ConsumerInfo,
-  ReadOptions,
   RecoveryReport,
   SegmentInfo,
   WalStats,
-} from "./src/reader.ts";
+} from "./src/report.ts";
 export type { WalStorage } from "./src/storage.ts";
 export { Wal } from "./src/wal.ts";
-export type { AppendOptions } from "./src/wal.ts";
 
 /**
  * Opens the log in `directory` for writing; makes it if there is none.

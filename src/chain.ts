@@ -6,15 +6,17 @@
  * @module
  */
 
-import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
-import { goFolderFormat } from "./go_folder.ts";
+import { WalCorruptedError } from "./errors.ts";
+import {
+  type Candidate,
+  corruptedFile,
+  readCandidate,
+  readManifest,
+} from "./folder.ts";
 import type { Identity, Link } from "./header.ts";
-import { decodeIdentity, decodeLink } from "./header.ts";
 import {
   CAUSE,
-  FORMAT_VERSION,
   HEADER_BYTES,
-  MANIFEST_BYTES,
   MANIFEST_NAME,
   PAGE_BYTES,
   SEGMENT_BYTES_MIN,
@@ -22,7 +24,7 @@ import {
   segmentNumberOf,
   TEMPORARY_EXTENSION,
 } from "./format.ts";
-import { decodeManifest, type Manifest } from "./manifest.ts";
+import type { Manifest } from "./manifest.ts";
 import { laterOf, NOWHERE, type Position } from "./mark.ts";
 import { searchFrames } from "./scan.ts";
 import type { StorageDirectory } from "./storage.ts";
@@ -61,23 +63,6 @@ export interface Chain {
   readonly nextSegment: number;
 }
 
-interface Candidate {
-  readonly name: string;
-  readonly number: number;
-  readonly identity: Identity | undefined;
-  readonly link: Link | undefined;
-}
-
-/** The damaged-file error for a place where no entries can be named. */
-export function corruptedFile(path: string, what: string): WalCorruptedError {
-  return new WalCorruptedError(`Cannot open log: "${path}" ${what}`, {
-    segment: path,
-    offset: 0,
-    firstLostIndex: 0,
-    lastLostIndex: 0,
-  });
-}
-
 /**
  * Reads what makes up the log. `undefined` when there is none yet: no
  * manifest, and nothing but an unused first segment.
@@ -106,104 +91,6 @@ export function readChain(directory: StorageDirectory): Chain | undefined {
   const highest = candidates.at(-1)?.number ?? 0;
   const nextSegment = Math.max(manifest.nextSegment, highest + 1);
   return { manifest, segments, leftovers, nextSegment };
-}
-
-function readManifest(directory: StorageDirectory): Manifest | undefined {
-  const file = directory.open(MANIFEST_NAME, "read");
-  if (file === undefined) return undefined;
-  const path = `${directory.path}/${MANIFEST_NAME}`;
-  try {
-    const bytes = new Uint8Array(Math.min(file.bytes, MANIFEST_BYTES + 1));
-    const count = file.readAt(bytes, 0);
-    const verdict = decodeManifest(bytes.subarray(0, count));
-    if (verdict.kind === "valid") return verdict.manifest;
-    if (verdict.kind === "version") throw newerVersion(path, verdict.version);
-    const what = verdict.kind === "foreign"
-      ? "is not a manifest of this library"
-      : "is damaged: its checksum or a field is wrong";
-    throw corruptedFile(path, `${what}, expected a valid manifest`);
-  } finally {
-    file.close();
-  }
-}
-
-function newerVersion(path: string, version: number): UnsupportedFormatError {
-  return new UnsupportedFormatError(
-    `Cannot open log: "${path}" has format version ${version}, expected ` +
-      `version ${FORMAT_VERSION}; a newer release of this library reads it`,
-    { found: `version ${version}`, supported: [`version ${FORMAT_VERSION}`] },
-  );
-}
-
-const headerPage: Uint8Array<ArrayBuffer> = new Uint8Array(HEADER_BYTES);
-
-function readCandidate(
-  directory: StorageDirectory,
-  name: string,
-  number: number,
-  manifest: Manifest | undefined,
-): Candidate {
-  const path = `${directory.path}/${name}`;
-  const file = directory.open(name, "read");
-  const none = { name, number, identity: undefined, link: undefined };
-  if (file === undefined) return none;
-  try {
-    headerPage.fill(0);
-    const count = file.readAt(headerPage, 0);
-    const verdict = decodeIdentity(headerPage);
-    if (verdict.kind === "version") throw newerVersion(path, verdict.version);
-    if (verdict.kind !== "valid") {
-      refuseForeign(path, headerPage.subarray(0, count), file.bytes);
-      return none;
-    }
-    const { identity } = verdict;
-    checkIdentity(path, number, file.bytes, identity, manifest);
-    const link = decodeLink(headerPage, identity);
-    return { name, number, identity, link };
-  } finally {
-    file.close();
-  }
-}
-
-function refuseForeign(
-  path: string,
-  start: Uint8Array<ArrayBuffer>,
-  fileBytes: number,
-): void {
-  const go = goFolderFormat(start, fileBytes);
-  if (go !== undefined) {
-    throw new UnsupportedFormatError(
-      `Cannot open log: "${path}" was written by the Go library walrus ` +
-        `(${go}), expected a segment of this library; use another folder`,
-      { found: go, supported: [`walrus version ${FORMAT_VERSION}`] },
-    );
-  }
-}
-
-function checkIdentity(
-  path: string,
-  number: number,
-  fileBytes: number,
-  identity: Identity,
-  manifest: Manifest | undefined,
-): void {
-  if (identity.number !== number) {
-    const is = `is segment ${identity.number} by its header`;
-    throw corruptedFile(path, `${is}, expected segment ${number}`);
-  }
-  if (fileBytes !== identity.segmentBytes) {
-    const expected = `expected ${identity.segmentBytes} bytes`;
-    throw corruptedFile(path, `has ${fileBytes} bytes, ${expected}`);
-  }
-  if (manifest === undefined) return;
-  if (identity.logId !== manifest.logId) {
-    const is = `belongs to another log (${identity.logId})`;
-    throw corruptedFile(path, `${is}, expected log ${manifest.logId}`);
-  }
-  if (identity.formatName !== manifest.formatName) {
-    const is = `has format "${identity.formatName}"`;
-    throw corruptedFile(path, `${is}, expected "${manifest.formatName}"`);
-  }
 }
 
 /** Without a manifest only an unused first segment may be there. */

@@ -40,6 +40,7 @@ export type AnyWalError =
 
 /** The bytes of one entry changed on the disk. Restore them. */
 export class ChecksumMismatchError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "CHECKSUM_MISMATCH";
   /** The entry that cannot be served. */
   readonly index: number;
@@ -62,16 +63,19 @@ export class ChecksumMismatchError extends WalError {
 
 /** The entry has no data at all (`undefined` or `null`). Fix the program. */
 export class EmptyDataError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "EMPTY_DATA";
 }
 
 /** The entry can never be stored: too large, or refused by its encoder. */
 export class InvalidEntryError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "INVALID_ENTRY";
 }
 
 /** Bytes that a durable mark vouches for are wrong. Restore or repair. */
 export class WalCorruptedError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "CORRUPTED";
   /** The damaged file's path. */
   readonly segment: string;
@@ -103,11 +107,13 @@ export class WalCorruptedError extends WalError {
 
 /** The log was closed before this call. Open it again. */
 export class WalClosedError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "CLOSED";
 }
 
 /** No entry has this index. */
 export class IndexOutOfRangeError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "INDEX_OUT_OF_RANGE";
   /** The index asked for. */
   readonly index: number;
@@ -138,6 +144,7 @@ export class IndexOutOfRangeError extends WalError {
 
 /** A segment file is not there any more. Restore it. */
 export class SegmentNotFoundError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "SEGMENT_NOT_FOUND";
   /** The path that was looked for. */
   readonly path: string;
@@ -151,6 +158,7 @@ export class SegmentNotFoundError extends WalError {
 
 /** A batch is larger than the largest segment. Split it. */
 export class SegmentFullError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "SEGMENT_FULL";
   /** What the batch needs. */
   readonly bytes: number;
@@ -167,6 +175,7 @@ export class SegmentFullError extends WalError {
 
 /** Another format, a newer version, or not a log of this library. */
 export class UnsupportedFormatError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "UNSUPPORTED_FORMAT";
   /** What is there. */
   readonly found: string;
@@ -186,6 +195,7 @@ export class UnsupportedFormatError extends WalError {
 
 /** Another writer has the log open. Wait for it, or end it. */
 export class WalLockedError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "LOCKED";
   /** The writer's process, where it could be told. */
   readonly pid: number | undefined;
@@ -202,11 +212,13 @@ export class WalLockedError extends WalError {
  * reads go on; close the log and open it again, recovery decides.
  */
 export class WalFailedError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "FAILED";
 }
 
 /** `expectedIndex` is not what the next entry gets. Nothing was written. */
 export class IndexConflictError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "INDEX_CONFLICT";
   /** What the caller expected. */
   readonly expectedIndex: number;
@@ -226,6 +238,7 @@ export class IndexConflictError extends WalError {
 
 /** The system refused. Look at the disk, the space and the permissions. */
 export class StorageError extends WalError {
+  /** Tells this class from the others. */
   override readonly code = "STORAGE";
   /** What was asked of the system: "open", "write", "sync", … */
   readonly operation: string;

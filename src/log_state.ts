@@ -18,6 +18,8 @@ import {
   TEMPORARY_EXTENSION,
 } from "./format.ts";
 import { encodeIdentity, encodeLink, type Link } from "./header.ts";
+import type { Manifest } from "./manifest.ts";
+import type { Position } from "./mark.ts";
 import { Segment } from "./segment.ts";
 import { IndexBuilder } from "./segment_index.ts";
 import type { StorageDirectory, StoragePort } from "./storage.ts";
@@ -224,10 +226,48 @@ export class LogState {
     return Math.min(segmentBytes, Math.max(SEGMENT_BYTES_MIN, doubled));
   }
 
+  /** Bytes of frames behind `mark`. */
+  bytesAfter(mark: Position): number {
+    let sum = 0;
+    for (const { number, end } of this.segments) {
+      if (number === mark.number) sum += end - mark.offset;
+      else if (number > mark.number) sum += end - HEADER_BYTES;
+    }
+    return sum;
+  }
+
   /** Bytes of all segment files. */
   get bytes(): number {
     let sum = 0;
     for (const segment of this.segments) sum += segment.identity.segmentBytes;
     return sum;
+  }
+
+  /**
+   * The manifest of what is on the disk up to `mark`: only what surely is
+   * there may be claimed. With `closed`, of the whole log.
+   */
+  describe(
+    log: LogIdentity,
+    mark: Position,
+    durableIndex: number,
+    closed: boolean,
+  ): Manifest {
+    const first = this.segments[0]!;
+    const last = this.segments.findLast((one) => one.number <= mark.number) ??
+      first;
+    return {
+      ...log,
+      firstIndex: this.firstIndex,
+      firstSegment: first.number,
+      lastSegment: last.number,
+      nextSegment: Math.max(this.nextSegment, last.number + 1),
+      nextIndex: closed
+        ? this.nextIndex
+        : Math.max(durableIndex + 1, this.firstIndex),
+      generation: last.link.generation,
+      mark,
+      closed,
+    };
   }
 }

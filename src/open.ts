@@ -23,7 +23,7 @@ import { type LogIdentity, LogState, makeSegment } from "./log_state.ts";
 import { ManifestKeeper } from "./manifest_keeper.ts";
 import { NOWHERE, type Position } from "./mark.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { RecoveryReport } from "./reader.ts";
+import type { RecoveryReport } from "./report.ts";
 import { decide, type Verdict } from "./recovery.ts";
 import { repair, type Repaired } from "./repair.ts";
 import type { Steps } from "./steps.ts";
@@ -237,7 +237,8 @@ function* start(
   const warnDamaged = (path: string) =>
     options.logger?.warn(`The index of "${path}" is damaged; read the frames`);
   for (const segment of state.segments) segment.onDamagedIndex = warnDamaged;
-  let wal: Wal | undefined;
+  // The writer is there before the log that it reports to.
+  const holder: { wal?: Wal } = {};
   const writer = new LogWriter({
     storage,
     directory,
@@ -246,8 +247,8 @@ function* start(
     encoder,
     segmentBytes: options.segmentBytes,
     maxEntryBytes: options.maxEntryBytes,
-    onFailure: (error) => wal !== undefined && Wal.failed(wal, error),
-    onMark: () => wal !== undefined && Wal.markMoved(wal),
+    onFailure: (error) => holder.wal && Wal.failed(holder.wal, error),
+    onMark: () => holder.wal && Wal.markMoved(holder.wal),
   });
   const { active } = state;
   const durable = { number: active.number, offset: active.end };
@@ -258,17 +259,7 @@ function* start(
   active.frames.setMark(durable);
   const keeper = new ManifestKeeper(directory);
   try {
-    yield* keeper.replace({
-      ...log,
-      firstIndex,
-      firstSegment: state.segments[0]!.number,
-      lastSegment: active.number,
-      nextSegment: state.nextSegment,
-      nextIndex: state.nextIndex,
-      generation: active.link.generation,
-      mark: durable,
-      closed: false,
-    });
+    yield* keeper.replace(state.describe(log, durable, last, false));
     yield [directory];
     if (found.closedEnd === undefined) writer.writeWatermark();
   } catch (error) {
@@ -282,7 +273,7 @@ function* start(
     ms,
     gaps: [],
   };
-  wal = makeWal({
+  holder.wal = makeWal({
     directory: directory.path,
     storage: storage.kind,
     state,
@@ -302,5 +293,5 @@ function* start(
     logger: options.logger,
     closedEnd: found.closedEnd,
   });
-  return wal;
+  return holder.wal;
 }

@@ -4,19 +4,19 @@
  * @module
  */
 
+import { checkWhole, closedError, outOfRange } from "./calls.ts";
 import type { Encoder } from "./encoder.ts";
 import { type Entry, StoredEntry } from "./entry.ts";
 import {
   ChecksumMismatchError,
   IndexOutOfRangeError,
   InvalidEntryError,
-  WalClosedError,
 } from "./errors.ts";
 import { FLAG, FRAME_HEADER_BYTES } from "./format.ts";
 import { frameFlags, frameLength, frameTerm, payloadStart } from "./frame.ts";
 import type { LogState } from "./log_state.ts";
 import { checkNames, show } from "./options.ts";
-import type { Percentiles } from "./percentiles.ts";
+import type { RecoveryReport, SegmentInfo, WalStats } from "./report.ts";
 import type { Segment } from "./segment.ts";
 import type { WalStorage } from "./storage.ts";
 
@@ -30,89 +30,6 @@ export interface ReadOptions {
   reverse?: boolean | undefined;
   /** At most so many entries. */
   limit?: number | undefined;
-}
-
-/** One segment file. */
-export interface SegmentInfo {
-  /** Its running number. */
-  readonly number: number;
-  /** Its file. */
-  readonly path: string;
-  /** Its first entry; 0 while it has none. */
-  readonly firstIndex: number;
-  /** Its last entry; 0 while it has none. */
-  readonly lastIndex: number;
-  /** The file's size in bytes. */
-  readonly bytes: number;
-  /** Whether a successor has ended it. */
-  readonly sealed: boolean;
-  /** When it was made. */
-  readonly createdAt: Date;
-}
-
-/** A named position; none exist yet. */
-export interface ConsumerInfo {
-  /** The consumer's name. */
-  readonly name: string;
-  /** The last entry that it acknowledged. */
-  readonly position: number;
-  /** Entries between that and the log's end. */
-  readonly lag: number;
-}
-
-/** Counts and latencies of an open log. */
-export interface WalStats {
-  /** Which storage is in use. */
-  readonly storage: "mapped" | "files" | "memory" | "simulated";
-  /** Entries in the log. */
-  readonly entryCount: number;
-  /** Segment files of the log. */
-  readonly segmentCount: number;
-  /** Bytes of all segment files. */
-  readonly bytes: number;
-  /** Entries appended since opening. */
-  readonly appendCount: number;
-  /** Syncs asked of the system since opening. */
-  readonly syncCount: number;
-  /** Bytes of frames written since opening. */
-  readonly bytesWritten: number;
-  /** Bytes of frames that no sync has made durable yet. */
-  readonly unsyncedBytes: number;
-  /** Entries that no sync has made durable yet. */
-  readonly unsyncedCount: number;
-  /** How long one call of 64 took to write, in nanoseconds. */
-  readonly appendNs: Percentiles;
-  /** How long rounds of syncs took, in nanoseconds. */
-  readonly syncNs: Percentiles;
-  /** Named positions. */
-  readonly consumers: readonly ConsumerInfo[];
-}
-
-/** What opening found and did. */
-export interface RecoveryReport {
-  /** How the log was found. */
-  readonly outcome: "created" | "clean" | "torn" | "salvaged";
-  /** Entries in the log after opening. */
-  readonly entryCount: number;
-  /** Segments that had to be read through. */
-  readonly segmentsScanned: number;
-  /** How long opening took, in milliseconds. */
-  readonly ms: number;
-  /** Bytes of unfinished writes that were cut. */
-  readonly tornBytes: number;
-  /** Where those are kept. */
-  readonly savedPath: string | undefined;
-  /** What cannot be read; empty unless salvaged. */
-  readonly gaps: readonly {
-    /** The damaged segment's path. */
-    segment: string;
-    /** Where the damage begins. */
-    offset: number;
-    /** The first entry that cannot be read. */
-    firstLostIndex: number;
-    /** The last entry that cannot be read. */
-    lastLostIndex: number;
-  }[];
 }
 
 /** What a reader works with. */
@@ -198,16 +115,18 @@ export class WalReader {
    */
   get(index: number): Entry {
     this.#check();
-    this.#checkIndex("index", index);
+    checkWhole("read", "index", index);
     const { firstIndex, nextIndex } = this.#state;
-    if (index < firstIndex || index >= nextIndex) throw this.#absent(index);
+    if (index < firstIndex || index >= nextIndex) {
+      throw outOfRange(this, `read entry ${index}`, index);
+    }
     return this.#read(index);
   }
 
   /** As `get`, but `undefined` where that throws `IndexOutOfRangeError`. */
   at(index: number): Entry | undefined {
     this.#check();
-    this.#checkIndex("index", index);
+    checkWhole("read", "index", index);
     const { firstIndex, nextIndex } = this.#state;
     if (index < firstIndex || index >= nextIndex) return undefined;
     return this.#read(index);
@@ -219,14 +138,14 @@ export class WalReader {
    */
   getRange(first: number, last: number): Entry[] {
     this.#check();
-    this.#checkIndex("first", first);
-    this.#checkIndex("last", last);
+    checkWhole("read", "first", first);
+    checkWhole("read", "last", last);
     if (first > last) {
-      throw this.#outOfRange(
+      const { firstIndex, lastIndex } = this;
+      throw new IndexOutOfRangeError(
         `Cannot read entries ${first} to ${last}: the first is above the ` +
           `last, expected first <= last`,
-        first,
-        "absent",
+        { index: first, firstIndex, lastIndex, reason: "absent" },
       );
     }
     const from = Math.max(first, this.#state.firstIndex);
@@ -264,9 +183,9 @@ export class WalReader {
     const given = options ?? {};
     checkNames("read options", given, READ_OPTIONS);
     const { from, to, reverse, limit } = given;
-    if (from !== undefined) this.#checkIndex("from", from);
-    if (to !== undefined) this.#checkIndex("to", to);
-    if (limit !== undefined) this.#checkIndex("limit", limit);
+    if (from !== undefined) checkWhole("read", "from", from);
+    if (to !== undefined) checkWhole("read", "to", to);
+    if (limit !== undefined) checkWhole("read", "limit", limit);
     if (limit !== undefined && limit < 0) {
       throw new RangeError(
         `Cannot read entries: limit is ${limit}, expected 0 or more`,
@@ -346,46 +265,7 @@ export class WalReader {
   }
 
   #check(): void {
-    if (this.state !== "closed") return;
-    throw new WalClosedError(
-      `Cannot use log "${this.directory}": it is closed, expected an open one`,
-    );
-  }
-
-  #checkIndex(name: string, index: unknown): void {
-    const message =
-      `Cannot read: ${name} is ${show(index)}, expected a whole ` +
-      `number`;
-    if (typeof index !== "number") throw new TypeError(message);
-    if (!Number.isSafeInteger(index)) throw new RangeError(message);
-  }
-
-  #absent(index: number): IndexOutOfRangeError {
-    const { firstIndex, nextIndex } = this.#state;
-    const removed = index >= 1 && index < firstIndex;
-    const has = this.#state.entryCount === 0
-      ? `the log is empty, its next index is ${nextIndex}`
-      : `the log holds ${firstIndex} to ${nextIndex - 1}`;
-    const what = removed ? "was removed" : "is not there";
-    return this.#outOfRange(
-      `Cannot read entry ${index}: it ${what}, ${has}`,
-      index,
-      removed ? "removed" : "absent",
-    );
-  }
-
-  #outOfRange(
-    message: string,
-    index: number,
-    reason: "absent" | "removed",
-  ): IndexOutOfRangeError {
-    const { firstIndex, lastIndex } = this;
-    return new IndexOutOfRangeError(message, {
-      index,
-      firstIndex,
-      lastIndex,
-      reason,
-    });
+    if (this.state === "closed") throw closedError(this.directory);
   }
 
   #read(index: number): Entry {

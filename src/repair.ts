@@ -8,7 +8,8 @@
  */
 
 import { assert } from "./assert.ts";
-import type { Chain, ChainSegment } from "./chain.ts";
+import type { Chain } from "./chain.ts";
+import { CutFolder, type CutParts } from "./cut_folder.ts";
 import { StorageError, WalCorruptedError } from "./errors.ts";
 import {
   alignPage,
@@ -16,37 +17,20 @@ import {
   BLOCK_ENTRIES,
   blockOffset,
   CAUSE,
-  CUT_FOLDER,
   FOOTER_BYTES,
   HEADER_BYTES,
   indexBytes,
   PAGE_BYTES,
   SEGMENT_BYTES_MIN,
-  TEMPORARY_EXTENSION,
 } from "./format.ts";
 import { joinBlocks, rebuildIndex } from "./index_rebuild.ts";
 import { makeSegment } from "./log_state.ts";
-import type { Logger } from "./logger.ts";
 import type { Position } from "./mark.ts";
 import type { Verdict } from "./recovery.ts";
 import { Segment } from "./segment.ts";
 import { decodeFooter, IndexBuilder, isBlockValid } from "./segment_index.ts";
 import type { Steps } from "./steps.ts";
-import type { StorageDirectory, StorageFile, StoragePort } from "./storage.ts";
-
-/** What a repair works with. */
-export interface RepairParts {
-  /** The storage. */
-  readonly storage: StoragePort;
-  /** The log's folder. */
-  readonly directory: StorageDirectory;
-  /** What the folder holds. */
-  readonly chain: Chain;
-  /** Where the log ends. */
-  readonly verdict: Verdict;
-  /** Told what is cut. */
-  readonly logger: Logger | undefined;
-}
+import type { StorageDirectory, StorageFile } from "./storage.ts";
 
 /** What a repair made. */
 export interface Repaired {
@@ -78,7 +62,7 @@ export function chainSegments(
 }
 
 /** Makes the log ready for writing, as the verdict says. */
-export function* repair(parts: RepairParts): Steps<Repaired> {
+export function* repair(parts: CutParts): Steps<Repaired> {
   const { directory, chain, verdict } = parts;
   const segments = chainSegments(directory, chain, verdict);
   const { generation } = segments.at(-1)!.link;
@@ -171,7 +155,7 @@ function openForWriting(
  * a new write makes the next sync carry it.
  */
 function* rewrite(
-  parts: RepairParts,
+  parts: CutParts,
   segments: readonly Segment[],
 ): Steps<IndexBuilder | undefined> {
   const { directory, verdict } = parts;
@@ -249,7 +233,7 @@ function rewriteIndex(
 }
 
 /** Ends the log at the verdict's end with a new segment behind it. */
-function* cut(parts: RepairParts, before: Repaired): Steps<Repaired> {
+function* cut(parts: CutParts, before: Repaired): Steps<Repaired> {
   const { storage, directory, chain, verdict } = parts;
   const holder = before.segments.at(-1)!;
   const onlyLast = verdict.endSegment === chain.segments.length - 1 &&
@@ -308,7 +292,7 @@ function* zeroTorn(
 }
 
 /** Gives the shortened segment index, footer, and its torn space back. */
-function* sealCut(parts: RepairParts, holder: Segment): Steps<void> {
+function* sealCut(parts: CutParts, holder: Segment): Steps<void> {
   const file = openForWriting(parts.directory, holder.name);
   try {
     rewriteIndex(file, holder, false);
@@ -320,92 +304,4 @@ function* sealCut(parts: RepairParts, holder: Segment): Steps<void> {
   } finally {
     file.close();
   }
-}
-
-/** Where recovery keeps what it takes out of the log. */
-class CutFolder {
-  /** The folder's path, once something is in it. */
-  path: string | undefined;
-  readonly #parts: RepairParts;
-  #folder: string | undefined;
-
-  constructor(parts: RepairParts) {
-    this.#parts = parts;
-  }
-
-  #open(): string {
-    if (this.#folder !== undefined) return this.#folder;
-    const { directory, storage } = this.#parts;
-    const time = new Date(storage.clock.nowMs()).toISOString();
-    const folder = `${CUT_FOLDER}/${time.replaceAll(":", "-")}`;
-    directory.makeFolder(CUT_FOLDER);
-    directory.makeFolder(folder);
-    this.#folder = folder;
-    this.path = `${directory.path}/${folder}`;
-    return folder;
-  }
-
-  /** Copies the torn bytes of the last segment that stays. */
-  copyTorn(): void {
-    const { directory, chain, verdict, logger } = this.#parts;
-    const { endSegment, end, tornEnd } = verdict;
-    if (tornEnd <= end.offset) return;
-    const { name } = chain.segments[endSegment]!;
-    const source = directory.open(name, "read");
-    assert(source !== undefined, `segment ${name} was there a moment ago`);
-    try {
-      const target = `${this.#open()}/${name}.from-${end.offset}`;
-      copyRange(directory, source, target, end.offset, tornEnd);
-    } catch (error) {
-      // A full disk must not keep the log shut: nobody was promised these.
-      if (!(error instanceof StorageError)) throw error;
-      logger?.warn("Torn bytes could not be kept aside", error);
-    } finally {
-      source.close();
-    }
-  }
-
-  /** Moves whole files out of the log, the highest first. */
-  *moveAway(): Steps<void> {
-    const { directory, chain, verdict } = this.#parts;
-    const later = chain.segments.slice(verdict.endSegment + 1);
-    const kept: { name: string }[] = [
-      ...later as readonly ChainSegment[],
-      ...chain.leftovers.filter((one) => one.keep),
-    ].sort((a, b) => a.name < b.name ? 1 : -1);
-    for (const { name } of kept) {
-      directory.rename(name, `${this.#open()}/${name}`);
-    }
-    for (const { name, keep } of chain.leftovers) {
-      if (!keep) directory.remove(name);
-    }
-    if (this.#folder === undefined && chain.leftovers.length === 0) return;
-    if (this.#folder !== undefined) {
-      directory.syncFolder(this.#folder);
-      directory.syncFolder(CUT_FOLDER);
-    }
-    yield [directory];
-  }
-}
-
-function copyRange(
-  directory: StorageDirectory,
-  source: StorageFile,
-  name: string,
-  from: number,
-  to: number,
-): void {
-  const temporary = name + TEMPORARY_EXTENSION;
-  const target = directory.create(temporary, to - from);
-  try {
-    const piece = new Uint8Array(Math.min(to - from, 1024 * 1024));
-    for (let at = from; at < to; at += piece.length) {
-      const count = source.readAt(piece.subarray(0, to - at), at);
-      target.writeAt(piece.subarray(0, count), at - from);
-    }
-    target.sync();
-  } finally {
-    target.close();
-  }
-  directory.rename(temporary, name);
 }

@@ -35,7 +35,7 @@ import {
 import type { Identity, Link } from "./header.ts";
 import { rebuildIndex } from "./index_rebuild.ts";
 import { SegmentFile } from "./segment_file.ts";
-import { IndexBuilder, isBlockValid } from "./segment_index.ts";
+import { type IndexBuilder, isBlockValid } from "./segment_index.ts";
 import type { StorageDirectory } from "./storage.ts";
 
 /** One segment of an open log. */

@@ -7,33 +7,27 @@
 
 import type { EntryInput } from "./entry.ts";
 import {
-  IndexOutOfRangeError,
-  WalClosedError,
-  WalFailedError,
-} from "./errors.ts";
+  type AppendOptions,
+  checkAppendOptions,
+  checkBounds,
+  checkIterable,
+  checkWhole,
+  closedError,
+} from "./calls.ts";
+import type { WalFailedError } from "./errors.ts";
 import type { LogState } from "./log_state.ts";
 import type { Logger } from "./logger.ts";
 import type { ManifestKeeper } from "./manifest_keeper.ts";
-import type { Manifest } from "./manifest.ts";
 import { comparePositions, type Position } from "./mark.ts";
-import { checkNames, type Durability, show } from "./options.ts";
+import type { Durability } from "./options.ts";
 import { LatencyHistogram } from "./percentiles.ts";
-import { type ReaderParts, WalReader, type WalStats } from "./reader.ts";
+import { type ReaderParts, WalReader } from "./reader.ts";
+import type { WalStats } from "./report.ts";
 import { runBlocking, runSoon, type Steps } from "./steps.ts";
 import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import { cutAfter, discard } from "./truncate.ts";
 import type { LogWriter } from "./writer.ts";
-
-/** How one append differs from the log's options. */
-export interface AppendOptions {
-  /** Already aborted: nothing is written. Later aborts change nothing. */
-  signal?: AbortSignal | undefined;
-  /** The index that the first entry must get. */
-  expectedIndex?: number | undefined;
-  /** Wait for a sync, or not, whatever `sync` says. */
-  durable?: boolean | undefined;
-}
 
 /** What an open log is made of. */
 export interface WalParts extends ReaderParts {
@@ -63,7 +57,6 @@ export interface WalParts extends ReaderParts {
   readonly closedEnd: Position | undefined;
 }
 
-const APPEND_OPTIONS = ["signal", "expectedIndex", "durable"];
 /** One call of so many is measured: a stop watch costs more than a write. */
 const SAMPLE_EVERY = 64;
 
@@ -202,18 +195,7 @@ export class Wal extends WalReader {
     entries: Iterable<EntryInput>,
     options: AppendOptions | undefined,
   ): number[] {
-    if (typeof entries?.[Symbol.iterator] !== "function") {
-      throw new TypeError(
-        `Cannot append batch: entries is ${show(entries)}, expected an ` +
-          `iterable of entries`,
-      );
-    }
-    if (typeof entries === "string" || entries instanceof Uint8Array) {
-      throw new TypeError(
-        `Cannot append batch: entries is ${show(entries)}, expected an ` +
-          `iterable of entries; use append for one`,
-      );
-    }
+    checkIterable(entries);
     const inputs = [...entries];
     // The iterable is the caller's program: it may have used the log.
     this.#admit(options);
@@ -224,28 +206,14 @@ export class Wal extends WalReader {
 
   /** Checks a call before it writes; whether it is to wait for a sync. */
   #admit(options: AppendOptions | undefined): boolean {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw closedError(this.directory);
     if (options === undefined) {
       this.#writer.expect(undefined);
       return this.#parts.sync === "always";
     }
-    checkNames("append options", options, APPEND_OPTIONS);
-    const { signal, expectedIndex, durable } = options;
-    if (signal !== undefined) {
-      if (typeof signal.aborted !== "boolean") {
-        throw new TypeError(
-          `Cannot append: signal is ${show(signal)}, expected an AbortSignal`,
-        );
-      }
-      signal.throwIfAborted();
-    }
-    if (durable !== undefined && typeof durable !== "boolean") {
-      throw new TypeError(
-        `Cannot append: durable is ${show(durable)}, expected a boolean`,
-      );
-    }
-    this.#writer.expect(expectedIndex);
-    return durable ?? this.#parts.sync === "always";
+    checkAppendOptions(options);
+    this.#writer.expect(options.expectedIndex);
+    return options.durable ?? this.#parts.sync === "always";
   }
 
   /**
@@ -254,8 +222,12 @@ export class Wal extends WalReader {
    */
   flush(index?: number): Promise<void> {
     try {
-      if (this.#closed) throw this.#closedError();
-      if (index !== undefined) this.#checkFlushIndex(index);
+      if (this.#closed) throw closedError(this.directory);
+      if (index !== undefined) {
+        checkWhole("flush", "index", index);
+        const bounds = { least: 0, most: this.#state.nextIndex - 1 };
+        checkBounds(this, `flush entry ${index}`, index, bounds);
+      }
       if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
       if (index !== undefined && index <= this.#rounds.durableIndex) {
         return Promise.resolve();
@@ -267,25 +239,9 @@ export class Wal extends WalReader {
     }
   }
 
-  #checkFlushIndex(index: unknown): void {
-    if (typeof index !== "number") {
-      throw new TypeError(
-        `Cannot flush: index is ${show(index)}, expected a number`,
-      );
-    }
-    if (!Number.isSafeInteger(index) || index < 0) {
-      throw new RangeError(
-        `Cannot flush: index is ${index}, expected a whole number`,
-      );
-    }
-    const last = this.#state.nextIndex - 1;
-    if (index <= last) return;
-    throw this.#outOfBounds(`flush entry ${index}`, index, "absent");
-  }
-
   /** Blocks until all written so far is durable. */
   flushSync(): void {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw closedError(this.directory);
     if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
     if (this.#rounds.pending) this.#rounds.sync();
   }
@@ -307,20 +263,9 @@ export class Wal extends WalReader {
   *#truncateAfter(index: number): Steps<void> {
     this.#checkWritable();
     const { firstIndex, nextIndex } = this.#state;
-    if (typeof index !== "number") {
-      throw new TypeError(
-        `Cannot truncate: index is ${show(index)}, expected a number`,
-      );
-    }
-    if (!Number.isSafeInteger(index)) {
-      throw new RangeError(
-        `Cannot truncate: index is ${index}, expected a whole number`,
-      );
-    }
-    if (index < firstIndex - 1 || index >= nextIndex) {
-      const reason = index >= 1 && index < firstIndex ? "removed" : "absent";
-      throw this.#outOfBounds(`truncate after ${index}`, index, reason);
-    }
+    checkWhole("truncate", "index", index);
+    const bounds = { least: firstIndex - 1, most: nextIndex - 1 };
+    checkBounds(this, `truncate after ${index}`, index, bounds);
     if (index === nextIndex - 1) return;
     const { folder, port } = this.#parts;
     const nowMs = port.clock.nowMs();
@@ -351,7 +296,7 @@ export class Wal extends WalReader {
   }
 
   #checkWritable(): void {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw closedError(this.directory);
     if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
   }
 
@@ -364,26 +309,10 @@ export class Wal extends WalReader {
     return task;
   }
 
-  /** The manifest of what is durable now; with `closed`, of the whole log. */
   #renewManifest(closed: boolean): Steps<void> {
     const { state, rounds, log, keeper } = this.#parts;
-    const mark = rounds.durable;
-    // Only what is surely on the disk may be claimed to be there.
-    const holder = state.segments.findLast((one) => one.number <= mark.number);
-    const first = state.segments[0]!;
-    const last = holder ?? first;
-    const nextIndex = Math.max(rounds.durableIndex + 1, state.firstIndex);
-    const manifest: Manifest = {
-      ...log,
-      firstIndex: state.firstIndex,
-      firstSegment: first.number,
-      lastSegment: last.number,
-      nextSegment: Math.max(state.nextSegment, last.number + 1),
-      nextIndex: closed ? state.nextIndex : nextIndex,
-      generation: last.link.generation,
-      mark,
-      closed,
-    };
+    const { durable, durableIndex } = rounds;
+    const manifest = state.describe(log, durable, durableIndex, closed);
     return keeper.replace(manifest);
   }
 
@@ -406,17 +335,12 @@ export class Wal extends WalReader {
   override stats(): WalStats {
     const stats = super.stats();
     const { durable, durableIndex, latency, syncCount } = this.#rounds;
-    let unsyncedBytes = 0;
-    for (const { number, end } of this.#state.segments) {
-      if (number === durable.number) unsyncedBytes += end - durable.offset;
-      else if (number > durable.number) unsyncedBytes += end;
-    }
     return {
       ...stats,
       appendCount: this.#writer.appendCount,
       syncCount,
       bytesWritten: this.#writer.bytesWritten,
-      unsyncedBytes,
+      unsyncedBytes: this.#state.bytesAfter(durable),
       unsyncedCount: this.#state.nextIndex - 1 - durableIndex,
       appendNs: this.#appendLatency.percentiles(),
       syncNs: latency.percentiles(),
@@ -430,19 +354,15 @@ export class Wal extends WalReader {
    */
   override close(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
-    if (this.#closed) return this.#outcome();
+    if (this.#closeError !== undefined) {
+      return Promise.reject(this.#closeError.error);
+    }
+    if (this.#closed) return Promise.resolve();
     this.#closed = true;
     const running = [...this.#tasks];
     this.#closing = Promise.allSettled(running)
       .then(() => runSoon(this.#finish()));
     return this.#closing;
-  }
-
-  #outcome(): Promise<void> {
-    const failed = this.#closeError;
-    return failed === undefined
-      ? Promise.resolve()
-      : Promise.reject(failed.error);
   }
 
   /** The blocking twin of `close`; pending appends settle by its sync. */
@@ -478,28 +398,5 @@ export class Wal extends WalReader {
       folder.close();
       lock.release();
     }
-  }
-
-  #closedError(): WalClosedError {
-    return new WalClosedError(
-      `Cannot use log "${this.directory}": it is closed, expected an open one`,
-    );
-  }
-
-  #outOfBounds(
-    what: string,
-    index: number,
-    reason: "absent" | "removed",
-  ): IndexOutOfRangeError {
-    const { firstIndex, lastIndex } = this;
-    const holds = this.length === 0
-      ? `the log is empty, its next index is ${this.nextIndex}`
-      : `the log holds ${firstIndex} to ${lastIndex}`;
-    return new IndexOutOfRangeError(`Cannot ${what}: ${holds}`, {
-      index,
-      firstIndex,
-      lastIndex,
-      reason,
-    });
   }
 }
