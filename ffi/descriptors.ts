@@ -12,6 +12,7 @@
 import * as fs from "node:fs";
 import { constants } from "node:fs";
 import { assert } from "../src/assert.ts";
+import type { WalError } from "../src/errors.ts";
 import type { SyncDone } from "../src/storage.ts";
 import {
   type Attempt,
@@ -151,7 +152,8 @@ export class SyncPair {
       this.#pending = false;
       // A number may be reused at once: closed only when nothing uses it.
       if (this.#closed) closeQuietly(this.#soon);
-      done(error ? this.#failure(error) : undefined);
+      const failed = error !== null && error !== undefined;
+      done(failed ? systemError(this.#attempt, error) as WalError : undefined);
     };
     try {
       if (this.#isFolder) fs.fsync(this.#soon, ended);
@@ -168,11 +170,6 @@ export class SyncPair {
     closeQuietly(this.#blocking);
     if (this.#soon === this.#blocking) return;
     if (!this.#pending) closeQuietly(this.#soon);
-  }
-
-  #failure(cause: unknown): ReturnType<typeof storageError> {
-    const error = systemError(this.#attempt, cause);
-    return error as ReturnType<typeof storageError>;
   }
 }
 

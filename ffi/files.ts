@@ -17,6 +17,7 @@ import type {
 import { systemClock } from "./clock.ts";
 import { DiskDirectory } from "./directory.ts";
 import type { Backend, DiskCalls } from "./types.ts";
+import { sharedMemory } from "./shared_memory.ts";
 
 /** The port over a real disk. */
 export class DiskStorage implements StoragePort {
@@ -34,6 +35,11 @@ export class DiskStorage implements StoragePort {
     this.kind = kind;
     this.#backend = backend;
     this.#calls = calls;
+  }
+
+  /** See the port. */
+  sharedMemory(bytes: number): Uint8Array<ArrayBuffer> | undefined {
+    return sharedMemory(bytes);
   }
 
   /** See the port. */

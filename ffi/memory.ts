@@ -25,6 +25,7 @@ import type {
 } from "../src/storage.ts";
 import { systemClock } from "./clock.ts";
 import { type Attempt, storageError, systemError } from "./system_error.ts";
+import { sharedMemory } from "./shared_memory.ts";
 
 /** What a file is, under whatever names. */
 interface MemoryInode {
@@ -48,6 +49,11 @@ export class MemoryStorage implements StoragePort {
   /** Nothing survives the process. */
   readonly volatile = true;
   readonly #root: MemoryFolder = newFolder();
+
+  /** See the port. */
+  sharedMemory(bytes: number): Uint8Array<ArrayBuffer> | undefined {
+    return sharedMemory(bytes);
+  }
 
   /** See the port. */
   fillRandom(target: Uint8Array<ArrayBuffer>): void {

@@ -64,8 +64,9 @@ export function systemError(attempt: Attempt, cause: unknown): Error {
   if (isMistake(cause)) return cause;
   const code = systemCode(cause);
   const text = cause instanceof Error ? cause.message : String(cause);
-  const [found, expected] = MEANINGS[code ?? ""] ??
-    [text, "the system to do it"];
+  const [found, expected] = isRuntimeRefusal(cause)
+    ? ["the runtime does not permit it", `a grant: ${text}`]
+    : MEANINGS[code ?? ""] ?? [text, "the system to do it"];
   const named = code === undefined ? found : `${found} (${code})`;
   return storageError(attempt, named, expected, code, cause);
 }
@@ -89,15 +90,20 @@ export function storageError(
 
 /** The system's name of what a call threw, if the system threw it. */
 export function systemCode(cause: unknown): string | undefined {
-  const { name, code, message } = Object(cause) as Partial<
-    { name: string; code: unknown; message: string }
+  if (isRuntimeRefusal(cause)) return "EACCES";
+  const { code, message } = Object(cause) as Partial<
+    { code: unknown; message: string }
   >;
-  // The runtime refused in the system's place: Deno, and Node's --permission.
-  if (name === "NotCapable" || code === "ERR_ACCESS_DENIED") return "EACCES";
   if (typeof code === "string" && /^E[A-Z0-9]+$/.test(code)) return code;
   // Deno gives some errors no code: "File too large (os error 27)".
   const errno = /\(os error (\d+)\)/.exec(message ?? "")?.[1];
   return errno === undefined ? undefined : errnoName(Number(errno));
+}
+
+/** Deno, or Node under `--permission`, refused in the system's place. */
+function isRuntimeRefusal(cause: unknown): boolean {
+  const { name, code } = Object(cause) as { name?: string; code?: string };
+  return name === "NotCapable" || code === "ERR_ACCESS_DENIED";
 }
 
 /** "ENOSPC" for 28. */

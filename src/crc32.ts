@@ -69,16 +69,42 @@ export function crc32(bytes: Uint8Array, seed: number = 0): number {
  * ```
  */
 export function crc32Short(bytes: Uint8Array, seed: number): number {
-  const bytesWhole = bytes.length & -4;
+  return crc32Loop(bytes, 0, bytes.length, seed);
+}
+
+/**
+ * The checksum of `bytes` from `start` to `end`: no view is made of a short
+ * range, which costs more than its checksum.
+ */
+export function crc32Range(
+  bytes: Uint8Array<ArrayBuffer>,
+  start: number,
+  end: number,
+  seed: number,
+): number {
+  if (end - start < CRC_ZLIB_BYTES_MIN) {
+    return crc32Loop(bytes, start, end, seed);
+  }
+  const offset = bytes.byteOffset + start;
+  return zlibCrc32(new Uint8Array(bytes.buffer, offset, end - start), seed);
+}
+
+function crc32Loop(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  seed: number,
+): number {
+  const endWhole = start + ((end - start) & -4);
   let state = ~seed;
-  let i = 0;
-  for (; i < bytesWhole; i += 4) {
+  let i = start;
+  for (; i < endWhole; i += 4) {
     const mixed = state ^ (bytes[i] | (bytes[i + 1] << 8) |
       (bytes[i + 2] << 16) | (bytes[i + 3] << 24));
     state = TABLE_3[mixed & 0xff] ^ TABLE_2[(mixed >>> 8) & 0xff] ^
       TABLE_1[(mixed >>> 16) & 0xff] ^ TABLE_0[mixed >>> 24];
   }
-  for (; i < bytes.length; i++) {
+  for (; i < end; i++) {
     state = TABLE_0[(state ^ bytes[i]) & 0xff] ^ (state >>> 8);
   }
   return ~state >>> 0;

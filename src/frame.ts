@@ -8,7 +8,7 @@
  */
 
 import { assert } from "./assert.ts";
-import { crc32, crcBegin, crcEnd, crcWord } from "./crc32.ts";
+import { crc32, crc32Range, crcBegin, crcEnd, crcWord } from "./crc32.ts";
 import { getSafe } from "./fields.ts";
 import {
   alignFrame,
@@ -125,8 +125,10 @@ export class FrameWriter {
       body += TRANSACTION_ID_BYTES;
     }
     if (payload.length > 0) {
-      crc = crc32(payload, crc);
+      // The checksum is taken of what the log now holds: the caller's bytes
+      // may be shared memory that another thread changes meanwhile.
       target.bytes.set(payload, body);
+      crc = crc32Range(target.bytes, body, at + length, crc);
     }
     view.setUint32(at, crc, true);
     return alignFrame(length);
@@ -215,12 +217,9 @@ export function isFrameSound(
   const view = source.view;
   const length = frameLength(view, at);
   const stored = view.getUint32(at, true);
-  let crc = headerCrc(view, at, offset, salt);
-  if (length > FRAME_HEADER_BYTES) {
-    const body = source.bytes.subarray(at + FRAME_HEADER_BYTES, at + length);
-    crc = crc32(body, crc);
-  }
-  return crc === stored;
+  const crc = headerCrc(view, at, offset, salt);
+  const body = at + FRAME_HEADER_BYTES;
+  return crc32Range(source.bytes, body, at + length, crc) === stored;
 }
 
 /** The checksum of a frame's header fields, the seed for what follows. */

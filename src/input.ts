@@ -43,7 +43,7 @@ export function stageEntry(
   if (typeof input === "string") {
     staged.data = encodeText(input, maxEntryBytes);
   } else if (input instanceof Uint8Array) {
-    staged.data = settle(input);
+    staged.data = input;
   } else {
     stageFields(input, maxEntryBytes, staged);
   }
@@ -67,13 +67,6 @@ function encodeText(text: string, maxEntryBytes: number): Uint8Array {
   return encoder.encode(text);
 }
 
-/** Shared memory may change under our hands: such data is copied first. */
-function settle(bytes: Uint8Array): Uint8Array {
-  const shared = typeof SharedArrayBuffer !== "undefined" &&
-    (bytes.buffer as ArrayBufferLike) instanceof SharedArrayBuffer;
-  return shared ? new Uint8Array(bytes) : bytes;
-}
-
 function stageFields(
   input: EntryFields,
   maxEntryBytes: number,
@@ -92,7 +85,7 @@ function stageFields(
   const { data, term, timestamp, timestampNs } = input;
   if (data === undefined || data === null) throw noData(data);
   if (typeof data === "string") staged.data = encodeText(data, maxEntryBytes);
-  else if (data instanceof Uint8Array) staged.data = settle(data);
+  else if (data instanceof Uint8Array) staged.data = data;
   else {
     throw new TypeError(
       `Cannot append entry: data is ${show(data)}, expected a string or a ` +

@@ -275,7 +275,6 @@ function* start(
   };
   holder.wal = makeWal({
     directory: directory.path,
-    storage: storage.kind,
     state,
     encoder,
     verifyReads: options.verifyReads,

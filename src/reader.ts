@@ -5,6 +5,7 @@
  */
 
 import { checkWhole, closedError, outOfRange } from "./calls.ts";
+import { Copier } from "./copier.ts";
 import type { Encoder } from "./encoder.ts";
 import { type Entry, StoredEntry } from "./entry.ts";
 import {
@@ -18,7 +19,7 @@ import type { LogState } from "./log_state.ts";
 import { checkNames, show } from "./options.ts";
 import type { RecoveryReport, SegmentInfo, WalStats } from "./report.ts";
 import type { Segment } from "./segment.ts";
-import type { WalStorage } from "./storage.ts";
+import type { StoragePort } from "./storage.ts";
 
 /** Which entries to iterate over. */
 export interface ReadOptions {
@@ -36,8 +37,8 @@ export interface ReadOptions {
 export interface ReaderParts {
   /** The log's folder. */
   readonly directory: string;
-  /** The storage's kind. */
-  readonly storage: WalStorage["kind"];
+  /** The storage. */
+  readonly port: StoragePort;
   /** The log's segments. */
   readonly state: LogState;
   /** The encoder of a format other than "binary". */
@@ -69,6 +70,7 @@ export class WalReader {
   readonly recovery: RecoveryReport;
   readonly #parts: ReaderParts;
   readonly #state: LogState;
+  readonly #copier: Copier;
 
   /** Made by `openWal`. */
   protected constructor(parts: ReaderParts) {
@@ -76,6 +78,7 @@ export class WalReader {
     this.recovery = parts.recovery;
     this.#parts = parts;
     this.#state = parts.state;
+    this.#copier = new Copier((bytes) => parts.port.sharedMemory(bytes));
   }
 
   /** Whether the log can be used: "failed" still reads. */
@@ -228,7 +231,7 @@ export class WalReader {
     this.#check();
     const none = { count: 0, p50: 0, p99: 0, p999: 0, max: 0 };
     return {
-      storage: this.#parts.storage,
+      storage: this.#parts.port.kind,
       entryCount: this.#state.entryCount,
       segmentCount: this.#state.segments.length,
       bytes: this.#state.bytes,
@@ -275,7 +278,7 @@ export class WalReader {
     const flags = frameFlags(view, at);
     const term = frameTerm(view, at);
     const start = at + payloadStart(flags);
-    const payload = bytes.slice(start, at + frameLength(view, at));
+    const payload = this.#copier.copy(bytes, start, at + frameLength(view, at));
     const transaction = (flags & FLAG.transaction) === 0
       ? undefined
       : bytes.slice(at + FRAME_HEADER_BYTES, start);

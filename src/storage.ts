@@ -44,6 +44,11 @@ export interface StoragePort extends WalStorage {
   readonly clock: Clock;
   /** True when nothing survives the process: the log then says so. */
   readonly volatile: boolean;
+  /**
+   * Memory that small copies may share, which no program can transfer away;
+   * `undefined` where a copy of its own costs no more.
+   */
+  sharedMemory(bytes: number): Uint8Array<ArrayBuffer> | undefined;
   /** Fills `target` with random bytes (log ids, salts). */
   fillRandom(target: Uint8Array<ArrayBuffer>): void;
   /**

@@ -24,15 +24,13 @@ import { LatencyHistogram } from "./percentiles.ts";
 import { type ReaderParts, WalReader } from "./reader.ts";
 import type { WalStats } from "./report.ts";
 import { runBlocking, runSoon, type Steps } from "./steps.ts";
-import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
+import type { StorageDirectory, StorageLock } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import { cutAfter, discard } from "./truncate.ts";
 import type { LogWriter } from "./writer.ts";
 
 /** What an open log is made of. */
 export interface WalParts extends ReaderParts {
-  /** The storage. */
-  readonly port: StoragePort;
   /** The log's folder. */
   readonly folder: StorageDirectory;
   /** The writer's lock. */

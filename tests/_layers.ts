@@ -10,6 +10,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   // Constants, errors, numbers.
   [
     "assert.ts",
+    "copier.ts",
     "crc32.ts",
     "errors.ts",
     "format.ts",

@@ -1066,6 +1066,11 @@ export class SimulatedStorage implements StoragePort {
     return this.#control.pending.length;
   }
 
+  /** Copies of their own: nothing is shared. */
+  sharedMemory(): undefined {
+    return undefined;
+  }
+
   fillRandom(target: Uint8Array<ArrayBuffer>): void {
     this.#salts.fill(target);
   }

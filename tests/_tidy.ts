@@ -195,9 +195,10 @@ function refusal(file: string, target: string): string | undefined {
       if (/^(src|ffi)\//.test(target)) return undefined;
       return "mod.ts imports src/ and ffi/ only";
     case "cli.ts":
+    case "cli":
       if (builtIn || target === "mod.ts") return undefined;
-      if (target.startsWith("src/")) return undefined;
-      return "cli.ts imports node:, mod.ts and src/ only";
+      if (/^(src|cli)\//.test(target)) return undefined;
+      return "the command line imports node:, mod.ts, src/ and cli/ only";
     case "bench":
     case "examples":
       if (builtIn || target === "mod.ts") return undefined;
