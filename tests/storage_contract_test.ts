@@ -10,6 +10,9 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { PosixCalls } from "../ffi/posix.ts";
+import type { LibcSymbols } from "../ffi/symbols.ts";
+import type { Libc } from "../ffi/types.ts";
 import { StorageError } from "../src/errors.ts";
 import type {
   DirectoryOptions,
@@ -28,8 +31,15 @@ import {
   assertNotEquals,
   assertStringIncludes,
   assertThrows,
+  fail,
 } from "./_assert.ts";
-import { STORAGES, temporaryFolder, THIS } from "./_storages.ts";
+import {
+  type Runtime,
+  STORAGES,
+  temporaryFolder,
+  THIS,
+  THIS_RUNTIME,
+} from "./_storages.ts";
 
 const OPTIONS: DirectoryOptions = {
   create: true,
@@ -49,6 +59,31 @@ const CAN_BE_NOBODY = CAN_MOUNT &&
 
 const NO_MOUNT = CAN_MOUNT ? false : "needs root and a mountable tmpfs";
 const NO_NOBODY = CAN_BE_NOBODY ? false : "needs root and setpriv";
+/** How to run without FFI, and what is said of it then. */
+const WITHOUT_FFI = ({
+  deno: [
+    [
+      ["run", "--allow-read", "--allow-sys", "--no-check", "--no-prompt"],
+      "FFI is not granted, expected --allow-ffi without a path",
+    ],
+    [
+      ["run", "--allow-read", "--allow-ffi=/lib", "--no-check", "--no-prompt"],
+      "FFI is not granted, expected --allow-ffi without a path",
+    ],
+  ],
+  bun: [],
+  node: [
+    [
+      ["--no-experimental-ffi"],
+      `Node ${process.version} runs without node:ffi, expected 26.1 or newer`,
+    ],
+    [
+      ["--permission", "--allow-fs-read=*"],
+      "FFI is not permitted, expected --allow-ffi",
+    ],
+  ],
+} satisfies Record<Runtime["name"], [string[], string][]>)[THIS_RUNTIME];
+
 /** No disk has this much, and few file systems allow such a file. */
 const TOO_LARGE = 2 ** 51;
 const SPARSE_PIB = allowsHuge() ? "this file system holds any size" : false;
@@ -105,6 +140,15 @@ for (const { kind, real, make } of STORAGES) {
     storage.fillRandom(b);
     assertNotEquals(a, b);
     assert(a.subarray(-32).some((byte) => byte !== 0));
+  });
+
+  contract("sharedMemory() cannot be transferred away", ({ storage }) => {
+    const memory = storage.sharedMemory(1000);
+    if (memory === undefined) return;
+    assertEquals(memory.length, 1000);
+    assertThrows(() => memory.buffer.transfer());
+    assertThrows(() => structuredClone(0, { transfer: [memory.buffer] }));
+    assertEquals(memory.length, 1000);
   });
 
   contract("openDirectory() gives undefined and makes nothing", (scene) => {
@@ -292,7 +336,7 @@ for (const { kind, real, make } of STORAGES) {
   for (const [name, pick] of syncables) {
     contract(`syncSoon() of ${name} calls later, and once`, async (scene) => {
       const syncable = pick(scene.directory);
-      const calls: (StorageError | undefined)[] = [];
+      const calls: unknown[] = [];
       let inside = true;
       const done = Promise.withResolvers<void>();
       syncable.syncSoon((error) => {
@@ -649,6 +693,134 @@ for (const { kind, real, make } of STORAGES) {
   }, NO_PROC);
 }
 
+test("defaultStorage() is mapped only where FFI is to be had", () => {
+  const body = `
+    const storage = ffi.defaultStorage();
+    try {
+      console.log(storage.kind, ffi.mappedStorage().kind);
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      console.log(storage.kind, error.message);
+    }
+  `;
+  for (const [args, printed] of WITHOUT_FFI) {
+    assertEquals(
+      runChild(body, { args }),
+      `files Cannot map files: ${printed}`,
+    );
+  }
+  const best = STORAGES[0]!.kind;
+  assertStringIncludes(runChild(body), best);
+});
+
+test("Deno: grants for the folder alone suffice, and nobody is asked", {
+  skip: THIS_RUNTIME === "deno" ? false : "not Deno",
+}, () => {
+  using folder = temporaryFolder();
+  const path = join(folder.path, "new", "log");
+  const link = join(folder.path, "link");
+  fs.symlinkSync(join(path, "a"), link);
+  const body = `
+    const storage = ffi.defaultStorage();
+    const directory = storage.openDirectory(${text(path)}, OPTIONS);
+    const lock = directory.lock();
+    try {
+      directory.lock();
+    } catch (error) {
+      console.log(storage.kind, error.code);
+    }
+    directory.create("a", 8).close();
+    directory.rename("a", "b");
+    directory.open("b", "write").close();
+    try {
+      directory.open("link", "read");
+    } catch (error) {
+      console.log(error.systemCode);
+    }
+    directory.remove("b");
+    lock.verify();
+    lock.release();
+    directory.sync();
+  `;
+  const grants = ["read", "write"].map((verb) =>
+    `--allow-${verb}=${join(folder.path, "new")}`
+  );
+  for (const [ffi, kind] of [["--allow-ffi", "mapped"], ["", "files"]]) {
+    const args = ["run", "--no-check", "--no-prompt", ...grants, ffi!];
+    fs.mkdirSync(join(folder.path, "new", "log"), { recursive: true });
+    // Inside of what is granted Deno follows links, whatever the flags.
+    fs.symlinkSync("b", join(path, "link"));
+    const printed = runChild(body, { args: args.filter((arg) => arg !== "") });
+    assertEquals(printed, `${kind} LOCKED\nELOOP`);
+    fs.rmSync(join(folder.path, "new"), { recursive: true });
+    fs.mkdirSync(join(folder.path, "new"));
+    // And where the folder has to be made.
+    const made = runChild(body.replace('"link", "read"', '"c/d/e", "read"'), {
+      args: args.filter((arg) => arg !== ""),
+    });
+    assertStringIncludes(made, `${kind} LOCKED`);
+    fs.rmSync(join(folder.path, "new"), { recursive: true });
+  }
+});
+
+/** Only the calls that a test is about; `results` are errno, 0 for success. */
+function fakeLibc(results: number[]): { libc: Libc; calls: number[][] } {
+  const calls: number[][] = [];
+  let errno = 0;
+  const symbols = {
+    fallocate: (...values: (number | bigint)[]): number => {
+      calls.push(values.map(Number));
+      errno = results.shift() ?? 0;
+      return errno === 0 ? 0 : -1;
+    },
+  } as unknown as LibcSymbols;
+  return {
+    libc: {
+      symbols,
+      errno: (): number => errno,
+      own: (): ArrayBuffer => fail("nothing is mapped"),
+    },
+    calls,
+  };
+}
+
+test("PosixCalls.allocate() tries again when a signal came", () => {
+  const { libc, calls } = fakeLibc([4, 4, 0]);
+  new PosixCalls(libc).allocate(7, 100);
+  assertEquals(calls, [[7, 0, 0, 100], [7, 0, 0, 100], [7, 0, 0, 100]]);
+});
+
+test("PosixCalls.allocate() writes zeros where it cannot allocate", () => {
+  for (const errno of [95, 38]) {
+    using folder = temporaryFolder();
+    const path = join(folder.path, "a");
+    const fd = fs.openSync(path, "w+");
+    const { libc } = fakeLibc([errno, errno]);
+    const calls = new PosixCalls(libc);
+    const bytes = 5 * PAGE + 10;
+    calls.allocate(fd, bytes);
+    assertEquals(fs.fstatSync(fd).size, bytes);
+    assertGreaterOrEqual(fs.fstatSync(fd).blocks * 512, bytes);
+    // A sparse one keeps what is in it.
+    fs.ftruncateSync(fd, 0);
+    fs.ftruncateSync(fd, bytes);
+    fs.writeSync(fd, new TextEncoder().encode("text"), 0, 4, 2 * PAGE - 2);
+    calls.allocate(fd, bytes);
+    assertGreaterOrEqual(fs.fstatSync(fd).blocks * 512, bytes);
+    fs.closeSync(fd);
+    const content = fs.readFileSync(path, "latin1");
+    assertEquals(content.length, bytes);
+    assertEquals(content.replaceAll("\0", ""), "text");
+    assertEquals(content.indexOf("text"), 2 * PAGE - 2);
+  }
+});
+
+test("PosixCalls.punchHole() is a hint: not every file system can", () => {
+  const calls = new PosixCalls(fakeLibc([95, 5]).libc);
+  calls.punchHole(7, 0, 100);
+  assertThrows(() => calls.punchHole(7, 0, 100), Error, "fallocate: EIO");
+});
+
 /** Maps files, drops all but a view of a view of the first. */
 function mapAndDrop(
   directory: StorageDirectory,
@@ -758,12 +930,16 @@ function asNobody(kind: string, path: string): string {
         console.log(error.operation, error.path, error.systemCode);
       }
     `,
-    ["setpriv", ...user],
+    { before: ["setpriv", ...user] },
   );
 }
 
 /** Runs a script in this runtime and gives what it prints. */
-function runChild(body: string, before: string[] = []): string {
+function runChild(
+  body: string,
+  options: { before?: string[]; args?: readonly string[] } = {},
+): string {
+  const { before = [], args: runtimeArgs = THIS.args } = options;
   const root = join(import.meta.dirname!, "..");
   using folder = temporaryFolder();
   fs.chmodSync(folder.path, 0o755);
@@ -783,7 +959,12 @@ function runChild(body: string, before: string[] = []): string {
       ${body}
     `,
   );
-  const [command, ...args] = [...before, THIS.path, ...THIS.args, script];
+  const [command, ...args] = [
+    ...before,
+    THIS.path,
+    ...runtimeArgs,
+    script,
+  ];
   const result = spawnSync(command!, args, {
     encoding: "utf8",
     env: {
