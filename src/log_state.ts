@@ -244,15 +244,15 @@ export class LogState {
   }
 
   /**
-   * The manifest of what is on the disk up to `mark`: only what surely is
+   * The manifest of what is on the disk: only what surely is
    * there may be claimed. With `closed`, of the whole log.
    */
   describe(
     log: LogIdentity,
-    mark: Position,
-    durableIndex: number,
+    synced: { readonly durable: Position; readonly durableIndex: number },
     closed: boolean,
   ): Manifest {
+    const { durable: mark, durableIndex } = synced;
     const first = this.segments[0]!;
     const last = this.segments.findLast((one) => one.number <= mark.number) ??
       first;

@@ -1,31 +1,41 @@
 /**
- * Replaces the manifest atomically, and never a newer one by an older one.
+ * Replaces the manifest atomically, never a newer one by an older one, and
+ * renews it in the background when the durable mark enters a new segment.
  *
  * @module
  */
 
 import { MANIFEST_BYTES, MANIFEST_NAME } from "./format.ts";
 import { encodeManifest, type Manifest } from "./manifest.ts";
-import type { Steps } from "./steps.ts";
+import { runSoon, type Steps } from "./steps.ts";
 import type { StorageDirectory } from "./storage.ts";
 
 /** Writes the manifests of one open log. */
 export class ManifestKeeper {
   readonly #directory: StorageDirectory;
+  readonly #describe: (closed: boolean) => Manifest;
   #asked = 0;
   #installed = 0;
+  #segment = 0;
+  #renewing: Promise<void> | undefined;
 
-  /** A keeper for the log in `directory`. */
-  constructor(directory: StorageDirectory) {
+  /** A keeper for the log in `directory`, as `describe` says it is. */
+  constructor(
+    directory: StorageDirectory,
+    describe: (closed: boolean) => Manifest,
+  ) {
     this.#directory = directory;
+    this.#describe = describe;
   }
 
   /**
    * Writes a manifest beside the old one, syncs it and puts it in place. The
    * folder still has to be synced. What was asked for later wins.
    */
-  *replace(manifest: Manifest): Steps<void> {
+  *replace(closed: boolean): Steps<void> {
     const turn = ++this.#asked;
+    const manifest = this.#describe(closed);
+    this.#segment = Math.max(this.#segment, manifest.lastSegment);
     const temporary = `${MANIFEST_NAME}.${turn}.tmp`;
     const file = this.#directory.create(temporary, MANIFEST_BYTES);
     let placed = false;
@@ -41,6 +51,24 @@ export class ManifestKeeper {
       file.close();
       if (!placed) this.#removeQuietly(temporary);
     }
+  }
+
+  /**
+   * Renews the manifest in the background if `segment` is a later one than
+   * it names. One renewal runs at a time; failing is no failure of the log.
+   */
+  renewSoon(segment: number, failed: (error: unknown) => void): void {
+    if (segment <= this.#segment || this.#renewing !== undefined) return;
+    this.#renewing = runSoon(this.replace(false))
+      .catch(failed)
+      .then(() => {
+        this.#renewing = undefined;
+      });
+  }
+
+  /** Settles when no renewal runs in the background. */
+  idle(): Promise<void> {
+    return this.#renewing ?? Promise.resolve();
   }
 
   #removeQuietly(name: string): void {

@@ -29,7 +29,7 @@ import { repair, type Repaired } from "./repair.ts";
 import type { Steps } from "./steps.ts";
 import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
 import { SyncRounds } from "./sync_rounds.ts";
-import { makeWal, Wal } from "./wal.ts";
+import { type Wal, walInternals } from "./wal.ts";
 import { LogWriter } from "./writer.ts";
 
 /** Opens or makes the log in `path` for writing. */
@@ -247,8 +247,10 @@ function* start(
     encoder,
     segmentBytes: options.segmentBytes,
     maxEntryBytes: options.maxEntryBytes,
-    onFailure: (error) => holder.wal && Wal.failed(holder.wal, error),
-    onMark: () => holder.wal && Wal.markMoved(holder.wal),
+    onFailure: (error) =>
+      holder.wal && walInternals().failed(holder.wal, error),
+    onMark: (segment) =>
+      holder.wal && walInternals().markMoved(holder.wal, segment),
   });
   const { active } = state;
   const durable = { number: active.number, offset: active.end };
@@ -257,9 +259,12 @@ function* start(
   const rounds = new SyncRounds(directory, clock, writer, durable, last);
   writer.rounds = rounds;
   active.frames.setMark(durable);
-  const keeper = new ManifestKeeper(directory);
+  const keeper = new ManifestKeeper(
+    directory,
+    (closed) => state.describe(log, rounds, closed),
+  );
   try {
-    yield* keeper.replace(state.describe(log, durable, last, false));
+    yield* keeper.replace(false);
     yield [directory];
     if (found.closedEnd === undefined) writer.writeWatermark();
   } catch (error) {
@@ -273,7 +278,7 @@ function* start(
     ms,
     gaps: [],
   };
-  holder.wal = makeWal({
+  holder.wal = walInternals().make({
     directory: directory.path,
     state,
     encoder,
@@ -285,7 +290,6 @@ function* start(
     writer,
     rounds,
     keeper,
-    log,
     sync: options.sync,
     syncIntervalMs: options.syncIntervalMs,
     segmentBytes: options.segmentBytes,

@@ -41,8 +41,6 @@ export interface WalParts extends ReaderParts {
   readonly rounds: SyncRounds;
   /** Replaces the manifest. */
   readonly keeper: ManifestKeeper;
-  /** The log's id and format, for the manifest. */
-  readonly log: { readonly logId: string; readonly formatName: string };
   /** When an append counts as done. */
   readonly sync: Durability;
   /** Time between syncs with `sync: "interval"`. */
@@ -58,11 +56,21 @@ export interface WalParts extends ReaderParts {
 /** One call of so many is measured: a stop watch costs more than a write. */
 const SAMPLE_EVERY = 64;
 
-let construct: (parts: WalParts) => Wal;
+/** What only this library does with a `Wal`. */
+export interface WalInternals {
+  /** Makes the public object. */
+  make(parts: WalParts): Wal;
+  /** Tells that the durable mark is in this segment now. */
+  markMoved(wal: Wal, segment: number): void;
+  /** Tells that a sync has failed. */
+  failed(wal: Wal, error: WalFailedError): void;
+}
 
-/** Makes the public object; only `openWal` does. */
-export function makeWal(parts: WalParts): Wal {
-  return construct(parts);
+let internals: WalInternals;
+
+/** The doors that the public class does not show. */
+export function walInternals(): WalInternals {
+  return internals;
 }
 
 /**
@@ -79,7 +87,11 @@ export function makeWal(parts: WalParts): Wal {
  */
 export class Wal extends WalReader {
   static {
-    construct = (parts) => new Wal(parts);
+    internals = {
+      make: (parts) => new Wal(parts),
+      markMoved: (wal, segment) => wal.#markMoved(segment),
+      failed: (wal, error) => wal.#failed(error),
+    };
   }
 
   readonly #parts: WalParts;
@@ -93,7 +105,6 @@ export class Wal extends WalReader {
   #closed = false;
   #closeError: { error: unknown } | undefined;
   #stopTimer: (() => void) | undefined;
-  #manifestStale = false;
 
   private constructor(parts: WalParts) {
     super(parts);
@@ -269,7 +280,7 @@ export class Wal extends WalReader {
     const nowMs = port.clock.nowMs();
     const cut = cutAfter(this.#state, this.#writer, index, nowMs);
     yield [this.#rounds];
-    yield* this.#renewManifest(false);
+    yield* this.#parts.keeper.replace(false);
     yield [this.#rounds];
     discard(folder, cut);
   }
@@ -289,7 +300,6 @@ export class Wal extends WalReader {
     if (this.#state.active.entryCount === 0) return;
     const { segmentBytes } = this.#parts;
     this.#writer.rotate(this.#state.nextSegmentBytes(segmentBytes));
-    this.#manifestStale = true;
     yield [this.#rounds];
   }
 
@@ -307,26 +317,16 @@ export class Wal extends WalReader {
     return task;
   }
 
-  #renewManifest(closed: boolean): Steps<void> {
-    const { state, rounds, log, keeper } = this.#parts;
-    const { durable, durableIndex } = rounds;
-    const manifest = state.describe(log, durable, durableIndex, closed);
-    return keeper.replace(manifest);
-  }
-
-  /** Called by the rounds: the durable mark has moved. */
-  static markMoved(wal: Wal): void {
-    if (!wal.#manifestStale || wal.#closed) return;
-    wal.#manifestStale = false;
-    wal.#start(wal.#renewManifest(false)).catch((error: unknown) => {
-      wal.#parts.logger?.warn("The manifest could not be renewed", error);
+  #markMoved(segment: number): void {
+    if (this.#closed) return;
+    this.#parts.keeper.renewSoon(segment, (error) => {
+      this.#parts.logger?.warn("The manifest could not be renewed", error);
     });
   }
 
-  /** Called by the rounds: a sync has failed. */
-  static failed(wal: Wal, error: WalFailedError): void {
-    wal.#stopTimer?.();
-    wal.#parts.logger?.error("A sync failed: the log is failed", error);
+  #failed(error: WalFailedError): void {
+    this.#stopTimer?.();
+    this.#parts.logger?.error("A sync failed: the log is failed", error);
   }
 
   /** Counts and latencies since opening. */
@@ -357,7 +357,7 @@ export class Wal extends WalReader {
     }
     if (this.#closed) return Promise.resolve();
     this.#closed = true;
-    const running = [...this.#tasks];
+    const running = [...this.#tasks, this.#parts.keeper.idle()];
     this.#closing = Promise.allSettled(running)
       .then(() => runSoon(this.#finish()));
     return this.#closing;
@@ -385,7 +385,7 @@ export class Wal extends WalReader {
         this.#state.active.writeBlock();
         yield [this.#rounds];
       }
-      yield* this.#renewManifest(true);
+      yield* this.#parts.keeper.replace(true);
       this.#rounds.touchNames();
       yield [this.#rounds];
     } catch (error) {

@@ -49,8 +49,8 @@ export interface WriterParts {
   readonly maxEntryBytes: number;
   /** Called when the log was failed by a sync. */
   readonly onFailure: (error: WalFailedError) => void;
-  /** Called when the durable mark has moved. */
-  readonly onMark: () => void;
+  /** Called when the durable mark has moved, with the segment it is in. */
+  readonly onMark: (segment: number) => void;
 }
 
 /** The writing half of an open log. */
@@ -86,7 +86,7 @@ export class LogWriter implements SyncedLog {
 
   markMoved(mark: Position): void {
     this.#state.active.frames.setMark(mark);
-    this.#parts.onMark();
+    this.#parts.onMark(mark.number);
   }
 
   failed(error: WalFailedError): void {

@@ -47,7 +47,8 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["recovery.ts", "segment.ts"],
   ["cut_folder.ts", "log_state.ts", "sync_rounds.ts"],
   ["reader.ts", "repair.ts", "writer.ts"],
-  ["still_log.ts", "truncate.ts", "verify.ts"],
+  ["still_log.ts", "truncate.ts"],
+  ["verify.ts"],
   // The log.
   ["wal.ts"],
   ["open.ts"],

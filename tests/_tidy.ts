@@ -243,7 +243,7 @@ function readCode(root: string, file: string): string {
 /** Every module that the code names in an import or re-export. */
 function importsOf(code: string): string[] {
   const named =
-    /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)(["'])([^"'\n]+)\1/g;
+    /(?:(?<!["'])\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)(["'])([^"'\n]+)\1/g;
   return [...code.matchAll(named)].map((match) => match[2] ?? "");
 }
 
