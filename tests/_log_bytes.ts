@@ -1,0 +1,309 @@
+/**
+ * Log folders as plain bytes: takes them from a simulated disk, puts them
+ * back, reads and writes their fields by docs/format.md's offsets, and seals
+ * forged records with valid checksums.
+ *
+ * The checksum and the offsets here are independent of `src/`: a mistake
+ * there must not repeat itself here.
+ *
+ * @module
+ */
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { openWalSync, type Wal, WalError, type WalOptions } from "../mod.ts";
+import type { StoragePort } from "../src/storage.ts";
+import { SimulatedStorage } from "./_simulated_storage.ts";
+
+/** Bytes of our own. */
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A folder's files by name; `undefined` stands for one that is gone. */
+export type Files = Map<string, Bytes>;
+
+/** Where every log of these tests lies. */
+export const LOG = "log";
+
+/** The name of a segment's file. */
+export function segmentFile(number: number): string {
+  return `segment_${String(number).padStart(20, "0")}.wal`;
+}
+
+/** A simulated disk on which nothing goes wrong. */
+export function quietDisk(seed = 1): SimulatedStorage {
+  return new SimulatedStorage({ seed, autoSettle: true, writeback: 0 });
+}
+
+/** The files of a folder as programs see them; LOCK files are nobody's. */
+export function takeFiles(disk: SimulatedStorage, folder = LOG): Files {
+  const modes = { create: false, directoryMode: 0o750, fileMode: 0o640 };
+  const directory = disk.openDirectory(folder, modes);
+  const files: Files = new Map();
+  for (const { name, kind } of directory?.list() ?? []) {
+    if (kind !== "file" || name.startsWith("LOCK")) continue;
+    files.set(name, disk.peek(`${folder}/${name}`)!);
+  }
+  directory?.close();
+  return new Map([...files].sort(([a], [b]) => a < b ? -1 : 1));
+}
+
+/** A new disk that holds just these files, all durable. */
+export function plantFiles(files: Files, seed = 1): SimulatedStorage {
+  const disk = quietDisk(seed);
+  const modes = { create: true, directoryMode: 0o750, fileMode: 0o640 };
+  disk.openDirectory(LOG, modes)?.close();
+  for (const [name, bytes] of files) disk.plant(`${LOG}/${name}`, bytes);
+  return disk;
+}
+
+/** A deep copy. */
+export function copyFiles(files: Files): Files {
+  return new Map([...files].map(([name, bytes]) => [name, bytes.slice()]));
+}
+
+/** Writes files into a real folder. */
+export function writeFiles(files: Files, folder: string): void {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, bytes] of files) writeFileSync(join(folder, name), bytes);
+}
+
+/** Reads a real folder, without LOCK files and sub-folders. */
+export function readFiles(folder: string): Files {
+  const files: Files = new Map();
+  const entries = readdirSync(folder, { withFileTypes: true });
+  for (const entry of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
+    if (!entry.isFile() || entry.name.startsWith("LOCK")) continue;
+    const bytes = readFileSync(join(folder, entry.name));
+    files.set(entry.name, new Uint8Array(bytes));
+  }
+  return files;
+}
+
+/** Whether two folders hold the same. */
+export function sameFiles(a: Files, b: Files): boolean {
+  if (a.size !== b.size) return false;
+  for (const [name, bytes] of a) {
+    const other = b.get(name);
+    if (other === undefined || other.length !== bytes.length) return false;
+    for (let i = 0; i < bytes.length; i++) {
+      if (bytes[i] !== other[i]) return false;
+    }
+  }
+  return true;
+}
+
+/** Makes a log by `work`, closes it, and gives its files. */
+export function makeLog(
+  work: (wal: Wal, disk: SimulatedStorage) => void,
+  options: WalOptions = {},
+  seed = 1,
+): Files {
+  const disk = quietDisk(seed);
+  const wal = openWalSync(LOG, { storage: disk, segmentBytes: 65536, ...options });
+  work(wal, disk);
+  wal.closeSync();
+  return takeFiles(disk);
+}
+
+/** As `makeLog`, but the process dies instead of closing. */
+export function killedLog(
+  work: (wal: Wal, disk: SimulatedStorage) => void,
+  options: WalOptions = {},
+  seed = 1,
+): Files {
+  const disk = quietDisk(seed);
+  const wal = openWalSync(LOG, { storage: disk, segmentBytes: 65536, ...options });
+  work(wal, disk);
+  return takeFiles(disk.processDeath(seed));
+}
+
+const TABLE: Uint32Array = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let value = byte;
+  for (let bit = 0; bit < 8; bit++) {
+    value = (value & 1) === 0 ? value >>> 1 : (value >>> 1) ^ 0xedb88320;
+  }
+  return value >>> 0;
+});
+
+/** CRC-32 (IEEE), continued from `seed`: the book's loop. */
+export function checksum(bytes: Uint8Array, seed = 0): number {
+  let state = ~seed;
+  for (const byte of bytes) {
+    state = TABLE[(state ^ byte) & 0xff]! ^ (state >>> 8);
+  }
+  return ~state >>> 0;
+}
+
+/** Little-endian u32. */
+export function getU32(bytes: Uint8Array, offset: number): number {
+  return view(bytes).getUint32(offset, true);
+}
+
+/** Little-endian u32. */
+export function setU32(bytes: Uint8Array, offset: number, value: number): void {
+  view(bytes).setUint32(offset, value, true);
+}
+
+/** Little-endian u64. */
+export function getU64(bytes: Uint8Array, offset: number): bigint {
+  return view(bytes).getBigUint64(offset, true);
+}
+
+/** Little-endian u64. */
+export function setU64(
+  bytes: Uint8Array,
+  offset: number,
+  value: bigint | number,
+): void {
+  view(bytes).setBigUint64(offset, BigInt(value), true);
+}
+
+function view(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The salt in a segment's header. */
+export function saltOf(segment: Uint8Array): number {
+  return getU32(segment, 40);
+}
+
+/** Seals the identity and repeats it at the page's end. */
+export function sealIdentity(segment: Uint8Array): void {
+  setU32(segment, 124, checksum(segment.subarray(0, 124)));
+  segment.copyWithin(3968, 0, 128);
+}
+
+/** Seals the link. */
+export function sealLink(segment: Uint8Array): void {
+  const crc = checksum(segment.subarray(128, 252), saltOf(segment));
+  setU32(segment, 252, crc);
+}
+
+/** Seals the frame at `offset`; false when its length leads nowhere. */
+export function sealFrame(segment: Uint8Array, offset: number): boolean {
+  const length = getU32(segment, offset + 4);
+  if (length < 8 || offset + length > segment.length) return false;
+  const seed = (saltOf(segment) ^ offset) >>> 0;
+  const crc = checksum(segment.subarray(offset + 4, offset + length), seed);
+  setU32(segment, offset, crc);
+  return true;
+}
+
+/** Where index block `ordinal` begins. */
+export function blockAt(segment: Uint8Array, ordinal: number): number {
+  return segment.length - 64 - 280 * (ordinal + 1);
+}
+
+/** Seals index block `ordinal`. */
+export function sealBlock(segment: Uint8Array, ordinal: number): void {
+  const at = blockAt(segment, ordinal);
+  const seed = (saltOf(segment) ^ at) >>> 0;
+  setU32(segment, at, checksum(segment.subarray(at + 4, at + 280), seed));
+}
+
+/** Seals the footer. */
+export function sealFooter(segment: Uint8Array): void {
+  const at = segment.length - 64;
+  const crc = checksum(segment.subarray(at, at + 60), saltOf(segment));
+  setU32(segment, at + 60, crc);
+}
+
+/** Seals the manifest. */
+export function sealManifest(manifest: Uint8Array): void {
+  setU32(manifest, 252, checksum(manifest.subarray(0, 252)));
+}
+
+/** Where the frames of a segment begin, up to the first that cannot be one. */
+export function frameOffsets(segment: Uint8Array): number[] {
+  const offsets: number[] = [];
+  let offset = 4096;
+  while (offset + 40 <= segment.length) {
+    const length = getU32(segment, offset + 4);
+    if (length < 40 || offset + length > segment.length) break;
+    if (getU32(segment, offset + 16) === 0) break;
+    offsets.push(offset);
+    offset += Math.ceil(length / 8) * 8;
+  }
+  return offsets;
+}
+
+/** What an entry must be. */
+export interface Expected {
+  readonly index: number;
+  readonly term: number;
+  readonly timestampNs: bigint;
+  readonly data: Bytes;
+}
+
+/** All entries of a log that nothing is wrong with. */
+export function expectAll(disk: StoragePort): Expected[] {
+  const wal = openWalSync(LOG, { storage: disk });
+  const entries = [...wal].map(({ index, term, timestampNs, data }) => {
+    return { index, term, timestampNs, data: data.slice() };
+  });
+  wal.closeSync();
+  return entries;
+}
+
+/** What became of a damaged log; all but "wrong" keep the promise. */
+export type Outcome =
+  | { readonly kind: "refused" | "unread" | "right" }
+  | { readonly kind: "wrong"; readonly why: string };
+
+/** Opens a damaged log and holds it against what it must hold. */
+export function judge(
+  storage: StoragePort,
+  expected: readonly Expected[],
+  options: WalOptions = {},
+  folder: string = LOG,
+): Outcome {
+  let wal: Wal;
+  try {
+    wal = openWalSync(folder, { ...options, storage });
+  } catch (error) {
+    return isTyped(error) ? { kind: "refused" } : wrong("open", error);
+  }
+  try {
+    return compare(wal, expected);
+  } finally {
+    wal.closeSync();
+  }
+}
+
+function compare(wal: Wal, expected: readonly Expected[]): Outcome {
+  const first = expected[0]?.index ?? 0;
+  const last = expected.at(-1)?.index ?? 0;
+  if (wal.firstIndex !== first || wal.lastIndex !== last) {
+    const found = `${wal.firstIndex} to ${wal.lastIndex}`;
+    return { kind: "wrong", why: `entries ${found}, not ${first} to ${last}` };
+  }
+  let unread = 0;
+  for (const entry of expected) {
+    try {
+      const found = wal.get(entry.index);
+      const same = found.index === entry.index && found.term === entry.term &&
+        found.timestampNs === entry.timestampNs &&
+        sameBytes(found.data, entry.data) &&
+        found.transactionId === undefined;
+      if (!same) return { kind: "wrong", why: `entry ${entry.index} differs` };
+    } catch (error) {
+      if (!isTyped(error)) return wrong(`read ${entry.index}`, error);
+      unread++;
+    }
+  }
+  return { kind: unread > 0 ? "unread" : "right" };
+}
+
+/** Whether it is an error that the log promises. */
+export function isTyped(error: unknown): error is WalError {
+  return error instanceof WalError;
+}
+
+/** Whether the bytes are the same. */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+function wrong(what: string, error: unknown): Outcome {
+  const stack = error instanceof Error ? error.stack : String(error);
+  return { kind: "wrong", why: `${what}: ${stack}` };
+}
