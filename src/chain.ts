@@ -16,6 +16,8 @@ import {
 import type { Identity, Link } from "./header.ts";
 import {
   CAUSE,
+  FOOTER_BYTES,
+  FRAME_HEADER_BYTES,
   HEADER_BYTES,
   MANIFEST_NAME,
   PAGE_BYTES,
@@ -224,13 +226,19 @@ function checkMember(
     return fail("is not the file that its successor names: the salt differs");
   }
   if (
-    previousEnd > identity.segmentBytes ||
+    previousEnd > identity.segmentBytes - FOOTER_BYTES ||
     previousLastIndex < link.baseIndex - 1 ||
+    !couldHold(previousEnd, previousLastIndex - link.baseIndex + 1) ||
     link.generation > next.link.generation
   ) {
     return fail("contradicts its successor, expected matching links");
   }
   return { name, identity, link };
+}
+
+/** Whether frames that end at `end` could be those of so many entries. */
+export function couldHold(end: number, entryCount: number): boolean {
+  return entryCount * FRAME_HEADER_BYTES <= end - HEADER_BYTES;
 }
 
 function sortLeftovers(

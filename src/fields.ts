@@ -5,7 +5,7 @@
  * @module
  */
 
-import { FORMAT_NAME_BYTES } from "./format.ts";
+import { FORMAT_NAME_BYTES, NUMBER_MAX } from "./format.ts";
 
 const TWO_32 = 4294967296;
 
@@ -20,11 +20,21 @@ export function setSafe(view: DataView, offset: number, value: number): void {
   view.setUint32(offset + 4, Math.floor(value / TWO_32), true);
 }
 
-/** Reads two u32; `NaN` when the number is not exact in JavaScript. */
+/**
+ * Reads two u32; `NaN` when the number is above 2^53, the index after the
+ * last possible entry.
+ */
 export function getSafe(view: DataView, offset: number): number {
   const high = view.getUint32(offset + 4, true);
-  if (high > 0x1fffff) return NaN;
-  return high * TWO_32 + view.getUint32(offset, true);
+  const low = view.getUint32(offset, true);
+  if (high > 0x1fffff && !(high === 0x200000 && low === 0)) return NaN;
+  return high * TWO_32 + low;
+}
+
+/** Reads a segment's number or a generation; `NaN` when it is too large. */
+export function getNumber(view: DataView, offset: number): number {
+  const value = getSafe(view, offset);
+  return value <= NUMBER_MAX ? value : NaN;
 }
 
 /** Whether the bytes at `offset` are exactly `magic`. */
@@ -63,7 +73,7 @@ export function getName(
   while (end < limit && bytes[end] !== 0) end++;
   if (end === offset || !isZero(bytes, end, limit)) return undefined;
   try {
-    return new TextDecoder("utf-8", { fatal: true })
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
       .decode(bytes.subarray(offset, end));
   } catch {
     return undefined;

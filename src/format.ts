@@ -208,12 +208,15 @@ export function segmentName(number: number): string {
   return SEGMENT_FILE_PREFIX + digits + SEGMENT_FILE_EXTENSION;
 }
 
+/** Numbers of segments and generations leave room to count on. */
+export const NUMBER_MAX: number = 2 ** 53 - 2 ** 20;
+
 /** The running number in a segment's file name, if it is one. */
 export function segmentNumberOf(name: string): number | undefined {
   const match = /^segment_(\d{20})\.wal$/.exec(name);
   if (match === null) return undefined;
   const number = Number(match[1]);
-  return Number.isSafeInteger(number) && number >= 1 ? number : undefined;
+  return number >= 1 && number <= NUMBER_MAX ? number : undefined;
 }
 
 /** Bytes that the index and the footer of `entryCount` entries take. */

@@ -176,7 +176,7 @@ export function payloadStart(flags: number): number {
 
 /**
  * Whether the header at `at` could be a frame at `offset` of a segment whose
- * frames end at `limit`: everything of [F3] but index and checksum. Needs
+ * frames end at `limit`: all but the expected index and the checksum. Needs
  * FRAME_HEADER_BYTES readable bytes.
  */
 export function isPlausibleFrame(
@@ -191,11 +191,20 @@ export function isPlausibleFrame(
   const word = view.getUint32(at + FRAME.flags, true);
   const flags = word & 0xff;
   if ((word & 0xff00) !== 0 || !areFlagsValid(flags, length)) return false;
+  if (!hasNumbers(view, at, flags)) return false;
   const back = word >>> 16;
   const markOffset = view.getUint32(at + FRAME.markOffset, true);
   if (back === MARK_BACK_NONE) return markOffset === 0;
   if (back >= number || markOffset % 8 !== 0) return false;
   return markOffset >= HEADER_BYTES && (back > 0 || markOffset <= offset);
+}
+
+/** Whether JavaScript can hold the index and the term exactly. */
+function hasNumbers(view: DataView, at: number, flags: number): boolean {
+  if (view.getUint32(at + FRAME.term + 4, true) > 0x1fffff) return false;
+  const high = view.getUint32(at + FRAME.index + 4, true);
+  // After the last possible entry only a watermark may follow.
+  return high <= 0x1fffff || flags === FLAG.watermark;
 }
 
 function areFlagsValid(flags: number, length: number): boolean {

@@ -11,6 +11,7 @@ import { assert } from "./assert.ts";
 import { crc32 } from "./crc32.ts";
 import {
   getName,
+  getNumber,
   getSafe,
   hasMagic,
   hex,
@@ -114,9 +115,7 @@ export function decodeIdentity(
   if (verdict.kind === "valid") return verdict;
   const copy = decodeIdentityRecord(second);
   if (copy.kind === "valid" || verdict.kind === "foreign") return copy;
-  // Only what both records say of a newer version is believed.
-  if (verdict.kind === "version" && copy.kind === "version") return verdict;
-  return { kind: "invalid" };
+  return verdict.kind === "version" ? verdict : copy;
 }
 
 function decodeIdentityRecord(
@@ -129,13 +128,15 @@ function decodeIdentityRecord(
   const version = view.getUint32(IDENTITY.version, true);
   const crc = crc32(record.subarray(0, IDENTITY.crc));
   const sound = crc === view.getUint32(IDENTITY.crc, true);
-  if (version !== FORMAT_VERSION) return { kind: "version", version };
-  if (!sound) return { kind: "invalid" };
+  // The checksum has its place in every version: only a sound record is
+  // believed to be newer.
+  if (!sound || version < FORMAT_VERSION) return { kind: "invalid" };
+  if (version > FORMAT_VERSION) return { kind: "version", version };
   const formatName = getName(record, IDENTITY.formatName);
   const logIdEnd = IDENTITY.logId + LOG_ID_BYTES;
   const identity = {
     logId: hex(record.subarray(IDENTITY.logId, logIdEnd)),
-    number: getSafe(view, IDENTITY.number),
+    number: getNumber(view, IDENTITY.number),
     salt: view.getUint32(IDENTITY.salt, true),
     segmentBytes: getSafe(view, IDENTITY.segmentBytes),
     formatName: formatName ?? "",
@@ -183,13 +184,13 @@ export function decodeLink(
   if (crc !== view.getUint32(LINK.crc, true)) return undefined;
   const link: Link = {
     baseIndex: getSafe(view, LINK.baseIndex),
-    previousNumber: getSafe(view, LINK.previousNumber),
+    previousNumber: getNumber(view, LINK.previousNumber),
     previousSalt: view.getUint32(LINK.previousSalt, true),
     previousEnd: view.getUint32(LINK.previousEnd, true),
     previousLastIndex: getSafe(view, LINK.previousLastIndex),
-    generation: getSafe(view, LINK.generation),
+    generation: getNumber(view, LINK.generation),
     mark: {
-      number: getSafe(view, LINK.markNumber),
+      number: getNumber(view, LINK.markNumber),
       offset: view.getUint32(LINK.markOffset, true),
     },
     cause: view.getUint32(LINK.cause, true),

@@ -9,6 +9,7 @@ import { assert } from "./assert.ts";
 import { crc32 } from "./crc32.ts";
 import {
   getName,
+  getNumber,
   getSafe,
   hasMagic,
   hex,
@@ -101,20 +102,21 @@ export function decodeManifest(
   }
   const crc = crc32(bytes.subarray(0, MANIFEST.crc));
   if (crc !== view.getUint32(MANIFEST.crc, true)) return { kind: "invalid" };
-  if (version !== FORMAT_VERSION) return { kind: "version", version };
+  if (version > FORMAT_VERSION) return { kind: "version", version };
+  if (version < FORMAT_VERSION) return { kind: "invalid" };
   const logIdEnd = MANIFEST.logId + LOG_ID_BYTES;
   const closed = view.getUint32(MANIFEST.closed, true);
   const manifest: Manifest = {
     logId: hex(bytes.subarray(MANIFEST.logId, logIdEnd)),
     formatName: getName(bytes, MANIFEST.formatName) ?? "",
     firstIndex: getSafe(view, MANIFEST.firstIndex),
-    firstSegment: getSafe(view, MANIFEST.firstSegment),
-    lastSegment: getSafe(view, MANIFEST.lastSegment),
-    nextSegment: getSafe(view, MANIFEST.nextSegment),
+    firstSegment: getNumber(view, MANIFEST.firstSegment),
+    lastSegment: getNumber(view, MANIFEST.lastSegment),
+    nextSegment: getNumber(view, MANIFEST.nextSegment),
     nextIndex: getSafe(view, MANIFEST.nextIndex),
-    generation: getSafe(view, MANIFEST.generation),
+    generation: getNumber(view, MANIFEST.generation),
     mark: {
-      number: getSafe(view, MANIFEST.markNumber),
+      number: getNumber(view, MANIFEST.markNumber),
       offset: view.getUint32(MANIFEST.markOffset, true),
     },
     closed: closed === 1,

@@ -7,13 +7,22 @@
  */
 
 import { assert } from "./assert.ts";
-import { type Chain, type ChainSegment, clampToChain } from "./chain.ts";
+import {
+  type Chain,
+  type ChainSegment,
+  clampToChain,
+  couldHold,
+} from "./chain.ts";
 import { WalCorruptedError } from "./errors.ts";
+import { isZero } from "./fields.ts";
+import { corruptedFile } from "./folder.ts";
 import {
   BLOCK_ENTRIES,
   blockOffset,
   FOOTER_BYTES,
+  FRAME_ALIGNMENT,
   HEADER_BYTES,
+  MANIFEST_NAME,
 } from "./format.ts";
 import { comparePositions, laterOf, type Position } from "./mark.ts";
 import { type BehindHole, FrameScanner, searchFrames } from "./scan.ts";
@@ -43,13 +52,58 @@ export interface Verdict {
 
 /** Decides where the log ends; throws `WalCorruptedError` on damage. */
 export function decide(directory: StorageDirectory, chain: Chain): Verdict {
+  const verdict = isUntouched(directory, chain)
+    ? closedVerdict(directory, chain)
+    : new TailScan(directory, chain).verdict();
+  checkIndexes(directory, chain, verdict);
+  return verdict;
+}
+
+/**
+ * Whether nothing was written since the log was closed. An older manifest
+ * may have been put back: then frames follow where it says the log ends.
+ */
+function isUntouched(directory: StorageDirectory, chain: Chain): boolean {
   const { manifest, segments } = chain;
   const tail = segments.at(-1)!;
   const { mark } = manifest;
-  const untouched = manifest.closed && mark.number === tail.identity.number &&
-    manifest.generation === tail.link.generation;
-  if (untouched) return closedVerdict(directory, chain);
-  return new TailScan(directory, chain).verdict();
+  if (
+    !manifest.closed || mark.number !== tail.identity.number ||
+    manifest.generation !== tail.link.generation
+  ) return false;
+  const file = directory.open(tail.name, "read");
+  if (file === undefined) return false;
+  try {
+    const start = new Uint8Array(FRAME_ALIGNMENT);
+    const count = file.readAt(start, mark.offset);
+    return isZero(start, 0, count);
+  } finally {
+    file.close();
+  }
+}
+
+/** The manifest's exact first index and its bound of the next one. */
+function checkIndexes(
+  directory: StorageDirectory,
+  chain: Chain,
+  verdict: Verdict,
+): void {
+  const { manifest, segments } = chain;
+  const { baseIndex, generation } = segments[0]!.link;
+  // A cut that emptied the log is newer than the manifest.
+  if (generation > manifest.generation && segments.length === 1) return;
+  const { firstIndex } = manifest;
+  const sameEnd = manifest.generation === segments.at(-1)!.link.generation;
+  if (
+    firstIndex >= baseIndex && firstIndex <= verdict.nextIndex &&
+    !(sameEnd && manifest.nextIndex > verdict.nextIndex)
+  ) return;
+  throw corruptedFile(
+    `${directory.path}/${MANIFEST_NAME}`,
+    `says that the log holds ${firstIndex} to at least ` +
+      `${manifest.nextIndex - 1}: its segments hold ${baseIndex} to ` +
+      `${verdict.nextIndex - 1}, expected the same`,
+  );
 }
 
 function closedVerdict(directory: StorageDirectory, chain: Chain): Verdict {
@@ -58,7 +112,8 @@ function closedVerdict(directory: StorageDirectory, chain: Chain): Verdict {
   const tail = segments.at(-1)!;
   const possible = mark.offset >= HEADER_BYTES && mark.offset % 8 === 0 &&
     mark.offset <= tail.identity.segmentBytes &&
-    nextIndex >= tail.link.baseIndex;
+    nextIndex >= tail.link.baseIndex &&
+    couldHold(mark.offset, nextIndex - tail.link.baseIndex);
   if (!possible) {
     const path = `${directory.path}/${tail.name}`;
     throw new WalCorruptedError(

@@ -105,7 +105,6 @@ export class FrameScanner {
     const { number } = this.#home;
     if (!isPlausibleFrame(view, at, offset, this.#limit, number)) return false;
     if (frameIndex(view, at) !== this.nextIndex) return false;
-    if (Number.isNaN(frameTerm(view, at))) return false;
     const flags = frameFlags(view, at);
     // Inside a batch only its own frames may follow, and its end needs it.
     const belongs = (flags & (FLAG.batchContinues | FLAG.batchEnds)) !== 0;

@@ -228,7 +228,9 @@ export class Segment {
   /** Where the frame of entry `index` begins. */
   offsetOf(index: number): number {
     const ordinal = index - this.#baseIndex;
-    if (this.#rebuilt !== undefined) return this.#rebuilt[ordinal] ?? -1;
+    // Rebuilt offsets end where the frames did: the index knows the rest.
+    const rebuilt = this.#rebuilt?.[ordinal];
+    if (rebuilt !== undefined) return rebuilt;
     const block = Math.floor(ordinal / BLOCK_ENTRIES);
     const slot = ordinal % BLOCK_ENTRIES;
     const { builder } = this;
@@ -242,7 +244,7 @@ export class Segment {
       return this.file.window.view.getUint32(place, true);
     }
     if (!this.#loadBlock(block)) {
-      this.#rebuild();
+      if (this.#rebuilt === undefined) this.#rebuild();
       return this.#rebuilt?.[ordinal] ?? -1;
     }
     return this.#blockView.getUint32(BLOCK.offsets + 4 * slot, true);

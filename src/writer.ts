@@ -15,7 +15,7 @@ import {
   SegmentFullError,
   type WalFailedError,
 } from "./errors.ts";
-import { CAUSE, FLAG, SEGMENT_BYTES_MAX } from "./format.ts";
+import { CAUSE, FLAG, indexBytes, SEGMENT_BYTES_MAX } from "./format.ts";
 import { frameBytes, frameTerm } from "./frame.ts";
 import { Staged, stageEntry, stageNow } from "./input.ts";
 import {
@@ -217,6 +217,9 @@ export class LogWriter implements SyncedLog {
   writeWatermark(): void {
     const segment = this.#state.active;
     const bytes = frameBytes(0, false);
+    // A full segment keeps its room for the index; a watermark is a hint.
+    const rest = bytes + indexBytes(segment.entryCount);
+    if (segment.end + rest > segment.identity.segmentBytes) return;
     const at = segment.file.reserve(segment.end, bytes);
     const none = new Uint8Array(0);
     const zero = { low: 0, high: 0 };
