@@ -2,7 +2,8 @@
  * Compares a segment's index and footer with its frames, block by block, so
  * that its memory is one block. docs/format.md §5.
  *
- * A wrong index loses nothing: readers make it again from the frames.
+ * A wrong index loses nothing: readers make it again from the frames. Nor
+ * does a wrong spare header, which is checked here, too.
  *
  * @module
  */
@@ -15,6 +16,8 @@ import {
   blockOffset,
   FOOTER_BYTES,
   HEADER_BYTES,
+  IDENTITY_BYTES,
+  IDENTITY_COPY_OFFSET,
 } from "./format.ts";
 import type { Wide } from "./frame.ts";
 import { decodeFooter, IndexBuilder, isBlockValid } from "./segment_index.ts";
@@ -137,4 +140,17 @@ export function checkFooter(
     `${footer.lastIndex} up to offset ${footer.end}, expected ${range} up to ` +
     `offset ${end}`;
   return { offset, message };
+}
+
+/** What is wrong when the two identity records are not the same. */
+export function checkSpareHeader(file: StorageFile): IndexFault | undefined {
+  const page = new Uint8Array(HEADER_BYTES);
+  file.readAt(page, 0);
+  for (let offset = 0; offset < IDENTITY_BYTES; offset++) {
+    if (page[offset] === page[IDENTITY_COPY_OFFSET + offset]) continue;
+    const message = `the two identity records differ at byte ${offset}: one ` +
+      `is damaged, expected two equal ones`;
+    return { offset, message };
+  }
+  return undefined;
 }

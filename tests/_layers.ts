@@ -19,7 +19,7 @@ export const LAYERS: readonly (readonly string[])[] = [
     "percentiles.ts",
   ],
   // Fields of records; the port; what is public and plain.
-  ["encoder.ts", "fields.ts", "report.ts", "storage.ts"],
+  ["encoder.ts", "fields.ts", "finding.ts", "report.ts", "storage.ts"],
   // Records as bytes; input as checked values.
   [
     "binary_encoder.ts",
@@ -36,6 +36,7 @@ export const LAYERS: readonly (readonly string[])[] = [
     "batch.ts",
     "calls.ts",
     "folder.ts",
+    "frame_search.ts",
     "input.ts",
     "manifest_keeper.ts",
     "scan.ts",
@@ -43,7 +44,7 @@ export const LAYERS: readonly (readonly string[])[] = [
     "segment_index.ts",
   ],
   // Segments and what they make up.
-  ["chain.ts", "index_rebuild.ts"],
+  ["chain.ts", "index_check.ts", "index_rebuild.ts"],
   ["recovery.ts", "segment.ts"],
   ["cut_folder.ts", "log_state.ts", "sync_rounds.ts"],
   ["reader.ts", "repair.ts", "writer.ts"],
