@@ -5,9 +5,12 @@
  * @module
  */
 
+import { crc32 } from "./crc32.ts";
+import type { Encoder } from "./encoder.ts";
 import type { EntryFields, EntryInput } from "./entry.ts";
 import { EmptyDataError, InvalidEntryError } from "./errors.ts";
 import { show } from "./options.ts";
+import type { Clock } from "./storage.ts";
 
 const TIME_MIN = -(2n ** 63n);
 const TIME_MAX = 2n ** 63n - 1n;
@@ -38,11 +41,11 @@ export function stageEntry(
   maxEntryBytes: number,
   staged: Staged,
 ): void {
-  staged.term = -1;
-  staged.timed = false;
   if (typeof input === "string") {
+    reset(staged);
     staged.data = encodeText(input, maxEntryBytes);
   } else if (input instanceof Uint8Array) {
+    reset(staged);
     staged.data = input;
   } else {
     stageFields(input, maxEntryBytes, staged);
@@ -51,6 +54,16 @@ export function stageEntry(
     throw tooLarge(`${staged.data.length} bytes`, maxEntryBytes);
   }
   staged.payload = staged.data;
+}
+
+/** Whether staging this input may run the caller's program (getters). */
+export function runsProgram(input: EntryInput): boolean {
+  return typeof input !== "string" && !(input instanceof Uint8Array);
+}
+
+function reset(staged: Staged): void {
+  staged.term = -1;
+  staged.timed = false;
 }
 
 function tooLarge(found: string, maxEntryBytes: number): InvalidEntryError {
@@ -82,7 +95,9 @@ function stageFields(
         `Uint8Array or an object with data`,
     );
   }
+  // Getters run here, and may use the log: only then is `staged` ours.
   const { data, term, timestamp, timestampNs } = input;
+  reset(staged);
   if (data === undefined || data === null) throw noData(data);
   if (typeof data === "string") staged.data = encodeText(data, maxEntryBytes);
   else if (data instanceof Uint8Array) staged.data = data;
@@ -123,7 +138,7 @@ function stageTimestamp(timestamp: unknown, staged: Staged): void {
       `Cannot append entry: timestamp is ${show(timestamp)}, ${expected}`,
     );
   }
-  const ms = timestamp.getTime();
+  const ms = Date.prototype.getTime.call(timestamp);
   if (Number.isNaN(ms)) {
     throw new RangeError(
       `Cannot append entry: timestamp is an invalid Date, ${expected}`,
@@ -153,4 +168,55 @@ export function stageNow(nowMs: number, staged: Staged): void {
   const carry = Math.floor(low / 4294967296);
   staged.low = low - carry * 4294967296;
   staged.high = xHigh + carry;
+}
+
+/** Stamps entries with the time of the call, made once per millisecond. */
+export class TimeStamp {
+  readonly #clock: Clock;
+  #nowMs = -1;
+  #low = 0;
+  #high = 0;
+
+  /** Asks this clock. */
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Fills in the time now. */
+  now(staged: Staged): void {
+    const nowMs = this.#clock.nowMs();
+    if (nowMs !== this.#nowMs) {
+      stageNow(nowMs, staged);
+      this.#nowMs = nowMs;
+      this.#low = staged.low;
+      this.#high = staged.high;
+    }
+    staged.low = this.#low;
+    staged.high = this.#high;
+  }
+}
+
+/** Makes the payload of a staged entry with the log's encoder. */
+export function encodePayload(
+  encoder: Encoder,
+  staged: Staged,
+  index: number,
+  term: number,
+): void {
+  const data = new Uint8Array(staged.data);
+  const payload: unknown = encoder.encode({
+    index,
+    term,
+    timestampNs: (BigInt(staged.high | 0) << 32n) | BigInt(staged.low >>> 0),
+    transactionId: undefined,
+    data,
+    checksum: crc32(data),
+  });
+  if (!(payload instanceof Uint8Array)) {
+    throw new InvalidEntryError(
+      `Cannot append entry: encoder "${encoder.name}" returned ` +
+        `${show(payload)}, expected a Uint8Array`,
+    );
+  }
+  staged.payload = payload;
 }

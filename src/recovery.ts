@@ -165,7 +165,6 @@ class TailScan {
         const ends = i < last && this.#endsAsLinked(scanner, i);
         if (!ends) return this.#judge(file, scanner, i);
       } finally {
-        file.dropCache();
         file.close();
       }
     }
@@ -216,7 +215,6 @@ class TailScan {
         const found = this.#search(later, j, HEADER_BYTES, this.#limit(j));
         tornBytes += found.dirtyEnd - HEADER_BYTES;
       } finally {
-        later.dropCache();
         later.close();
       }
     }

@@ -23,7 +23,11 @@ import {
   PAGE_BYTES,
   SEGMENT_BYTES_MIN,
 } from "./format.ts";
-import { joinBlocks, rebuildIndex } from "./index_rebuild.ts";
+import {
+  joinBlocks,
+  rebuildIndex,
+  type RebuiltIndex,
+} from "./index_rebuild.ts";
 import { makeSegment } from "./log_state.ts";
 import type { Position } from "./mark.ts";
 import type { Verdict } from "./recovery.ts";
@@ -95,7 +99,7 @@ function grow(
   const file = openForWriting(directory, segment.name);
   try {
     const builder = index ?? resumeIndex(file, segment) ??
-      remakeIndex(file, segment);
+      remakeIndex(file, segment).builder;
     segment.file.attach(file);
     segment.grow(builder);
   } catch (error) {
@@ -125,11 +129,11 @@ function resumeIndex(
 }
 
 /** The index made again from the frames, which must all be there. */
-function remakeIndex(file: StorageFile, segment: Segment): IndexBuilder {
+function remakeIndex(file: StorageFile, segment: Segment): RebuiltIndex {
   const { identity, baseIndex, end, entryCount, path } = segment;
-  const { builder } = rebuildIndex(file, identity, baseIndex, end);
-  file.dropCache();
-  if (builder.entryCount === entryCount) return builder;
+  const rebuilt = rebuildIndex(file, identity, baseIndex, end);
+  const { builder } = rebuilt;
+  if (builder.entryCount === entryCount) return rebuilt;
   const firstLostIndex = baseIndex + builder.entryCount;
   const lastLostIndex = segment.lastIndex;
   throw new WalCorruptedError(
@@ -170,8 +174,9 @@ function* rewrite(
       rewriteRange(file, start, segment.end);
       const last = i === segments.length - 1;
       index = rewriteIndex(file, segment, last);
-      file.dropCache();
       yield [file];
+      // Only now: before, the cache may have held what the disk did not.
+      file.dropCache();
     } finally {
       file.close();
     }
@@ -209,7 +214,7 @@ function rewriteIndex(
       return undefined;
     }
   }
-  const { blocks, builder } = rebuildIndex(file, identity, baseIndex, end);
+  const { blocks, builder } = remakeIndex(file, segment);
   const joined = joinBlocks(blocks, file.bytes);
   for (let at = 0; at < joined.bytes.length; at += PAGE_BYTES) {
     const piece = joined.bytes.subarray(at, at + PAGE_BYTES);

@@ -6,6 +6,7 @@
  */
 
 import type { EntryInput } from "./entry.ts";
+import { runsProgram } from "./input.ts";
 import {
   type AppendOptions,
   checkAppendOptions,
@@ -16,42 +17,15 @@ import {
 } from "./calls.ts";
 import type { WalFailedError } from "./errors.ts";
 import type { LogState } from "./log_state.ts";
-import type { Logger } from "./logger.ts";
-import type { ManifestKeeper } from "./manifest_keeper.ts";
-import { comparePositions, type Position } from "./mark.ts";
-import type { Durability } from "./options.ts";
+import { comparePositions } from "./mark.ts";
 import { LatencyHistogram } from "./percentiles.ts";
-import { type ReaderParts, WalReader } from "./reader.ts";
+import { WalReader } from "./reader.ts";
 import type { WalStats } from "./report.ts";
 import { runBlocking, runSoon, type Steps } from "./steps.ts";
-import type { StorageDirectory, StorageLock } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import { cutAfter, discard } from "./truncate.ts";
+import type { WalParts } from "./wal_parts.ts";
 import type { LogWriter } from "./writer.ts";
-
-/** What an open log is made of. */
-export interface WalParts extends ReaderParts {
-  /** The log's folder. */
-  readonly folder: StorageDirectory;
-  /** The writer's lock. */
-  readonly lock: StorageLock;
-  /** Writes entries. */
-  readonly writer: LogWriter;
-  /** Makes them durable. */
-  readonly rounds: SyncRounds;
-  /** Replaces the manifest. */
-  readonly keeper: ManifestKeeper;
-  /** When an append counts as done. */
-  readonly sync: Durability;
-  /** Time between syncs with `sync: "interval"`. */
-  readonly syncIntervalMs: number;
-  /** The size of a new segment. */
-  readonly segmentBytes: number;
-  /** Told what the log does unasked. */
-  readonly logger: Logger | undefined;
-  /** The end when it was closed last; nothing is to be sealed before it. */
-  readonly closedEnd: Position | undefined;
-}
 
 /** One call of so many is measured: a stop watch costs more than a write. */
 const SAMPLE_EVERY = 64;
@@ -139,7 +113,7 @@ export class Wal extends WalReader {
   append(entry: EntryInput, options?: AppendOptions): Promise<number> {
     try {
       const durable = this.#admit(options);
-      const index = this.#write(entry);
+      const index = this.#write(entry, options);
       return durable ? this.#rounds.wait(index) : Promise.resolve(index);
     } catch (error) {
       return Promise.reject(error);
@@ -156,16 +130,20 @@ export class Wal extends WalReader {
    */
   appendSync(entry: EntryInput, options?: AppendOptions): number {
     const durable = this.#admit(options);
-    const index = this.#write(entry);
+    const index = this.#write(entry, options);
     if (durable) this.#rounds.sync();
     return index;
   }
 
-  #write(entry: EntryInput): number {
-    if (++this.#calls % SAMPLE_EVERY !== 0) return this.#writer.append(entry);
+  #write(entry: EntryInput, options: AppendOptions | undefined): number {
+    const writer = this.#writer;
+    writer.stage(entry);
+    // The caller's getters have run: they may have used the log.
+    if (runsProgram(entry)) this.#admit(options);
+    if (++this.#calls % SAMPLE_EVERY !== 0) return writer.appendStaged();
     const { clock } = this.#parts.port;
     const startNs = clock.monotonicNs();
-    const index = this.#writer.append(entry);
+    const index = writer.appendStaged();
     this.#appendLatency.add(clock.monotonicNs() - startNs);
     return index;
   }
@@ -205,12 +183,13 @@ export class Wal extends WalReader {
     options: AppendOptions | undefined,
   ): number[] {
     checkIterable(entries);
-    const inputs = [...entries];
-    // The iterable is the caller's program: it may have used the log.
+    const batch = this.#writer.stageBatch([...entries]);
+    // Iterable and getters are the caller's program: they may have used the
+    // log.
     this.#admit(options);
-    if (inputs.length === 0) return [];
-    const first = this.#writer.appendBatch(inputs);
-    return inputs.map((_, i) => first + i);
+    if (batch.length === 0) return [];
+    const first = this.#writer.appendBatch(batch);
+    return batch.map((_, i) => first + i);
   }
 
   /** Checks a call before it writes; whether it is to wait for a sync. */
@@ -356,7 +335,7 @@ export class Wal extends WalReader {
       return Promise.reject(this.#closeError.error);
     }
     if (this.#closed) return Promise.resolve();
-    this.#closed = true;
+    this.#closed = this.#writer.ended = true;
     const running = [...this.#tasks, this.#parts.keeper.idle()];
     this.#closing = Promise.allSettled(running)
       .then(() => runSoon(this.#finish()));
@@ -367,7 +346,7 @@ export class Wal extends WalReader {
   override closeSync(): void {
     if (this.#closeError !== undefined) throw this.#closeError.error;
     if (this.#closed) return;
-    this.#closed = true;
+    this.#closed = this.#writer.ended = true;
     runBlocking(this.#finish());
   }
 

@@ -6,7 +6,6 @@
  * @module
  */
 
-import { crc32 } from "./crc32.ts";
 import type { Encoder } from "./encoder.ts";
 import type { EntryInput } from "./entry.ts";
 import {
@@ -17,7 +16,7 @@ import {
 } from "./errors.ts";
 import { CAUSE, FLAG, indexBytes, SEGMENT_BYTES_MAX } from "./format.ts";
 import { frameBytes, frameTerm } from "./frame.ts";
-import { Staged, stageEntry, stageNow } from "./input.ts";
+import { encodePayload, Staged, stageEntry, TimeStamp } from "./input.ts";
 import {
   batchBytesMax,
   type LogIdentity,
@@ -61,18 +60,19 @@ export class LogWriter implements SyncedLog {
   appendCount = 0;
   /** Bytes of frames written since opening. */
   bytesWritten = 0;
+  /** Set when the log is closed. */
+  ended = false;
   readonly #parts: WriterParts;
   readonly #state: LogState;
   readonly #staged = new Staged();
+  readonly #stamp: TimeStamp;
   #lastTerm: number | undefined;
-  #nowMs = -1;
-  #nowLow = 0;
-  #nowHigh = 0;
 
   /** A writer for a log that recovery has made ready. */
   constructor(parts: WriterParts) {
     this.#parts = parts;
     this.#state = parts.state;
+    this.#stamp = new TimeStamp(parts.storage.clock);
   }
 
   end(): Position {
@@ -118,15 +118,25 @@ export class LogWriter implements SyncedLog {
     );
   }
 
-  /** Writes one entry; it is in the log when this returns its index. */
-  append(input: EntryInput): number {
+  /** Checks one entry; `appendStaged` must follow before the next. */
+  stage(input: EntryInput): void {
+    stageEntry(input, this.#parts.maxEntryBytes, this.#staged);
+  }
+
+  /** Writes the staged entry; it is in the log when this returns its index. */
+  appendStaged(): number {
     const staged = this.#staged;
-    stageEntry(input, this.#parts.maxEntryBytes, staged);
-    if (!staged.timed) this.#stampNow(staged);
+    if (!staged.timed) this.#stamp.now(staged);
     const index = this.#state.nextIndex;
     const term = staged.term >= 0 ? staged.term : this.#defaultTerm();
-    if (this.#parts.encoder !== undefined) this.#encode(staged, index, term);
-    else if (index > Number.MAX_SAFE_INTEGER) throw indexTooLarge(index);
+    if (index > Number.MAX_SAFE_INTEGER) throw indexTooLarge(index);
+    if (this.#parts.encoder !== undefined) {
+      // It may append itself, which uses the staged entry again.
+      const own = Object.assign(new Staged(), staged);
+      encodePayload(this.#parts.encoder, own, index, term);
+      this.#checkUnmoved(index);
+      Object.assign(staged, own);
+    }
     const bytes = frameBytes(staged.payload.length, false);
     const segment = this.#room(bytes, 1);
     const { file, end } = segment;
@@ -150,10 +160,19 @@ export class LogWriter implements SyncedLog {
     return index;
   }
 
-  /** Writes several entries as one batch; returns the first one's index. */
-  appendBatch(inputs: readonly EntryInput[]): number {
+  /** Checks several entries for `appendBatch`. */
+  stageBatch(inputs: readonly EntryInput[]): Staged[] {
+    return inputs.map((input) => {
+      const staged = new Staged();
+      stageEntry(input, this.#parts.maxEntryBytes, staged);
+      return staged;
+    });
+  }
+
+  /** Writes staged entries as one batch; returns the first one's index. */
+  appendBatch(batch: readonly Staged[]): number {
     const first = this.#state.nextIndex;
-    const batch = this.#stageBatch(inputs, first);
+    this.#completeBatch(batch, first);
     let bytes = 0;
     for (const { payload } of batch) {
       bytes += frameBytes(payload.length, false);
@@ -175,21 +194,28 @@ export class LogWriter implements SyncedLog {
     return first;
   }
 
-  #stageBatch(inputs: readonly EntryInput[], first: number): Staged[] {
-    const batch: Staged[] = [];
+  #completeBatch(batch: readonly Staged[], first: number): void {
     let term = -1;
-    for (const input of inputs) {
-      const staged = new Staged();
-      stageEntry(input, this.#parts.maxEntryBytes, staged);
-      if (!staged.timed) this.#stampNow(staged);
-      const index = first + batch.length;
-      if (index > Number.MAX_SAFE_INTEGER) throw indexTooLarge(index);
+    for (let i = 0; i < batch.length; i++) {
+      const staged = batch[i]!;
+      if (!staged.timed) this.#stamp.now(staged);
+      if (first + i > Number.MAX_SAFE_INTEGER) throw indexTooLarge(first + i);
       if (staged.term < 0) staged.term = term < 0 ? this.#defaultTerm() : term;
       term = staged.term;
-      if (this.#parts.encoder !== undefined) this.#encode(staged, index, term);
-      batch.push(staged);
+      const { encoder } = this.#parts;
+      if (encoder === undefined) continue;
+      encodePayload(encoder, staged, first + i, term);
+      this.#checkUnmoved(first);
     }
-    return batch;
+  }
+
+  /** The encoder is the caller's program: it must leave the log alone. */
+  #checkUnmoved(nextIndex: number): void {
+    if (this.#state.nextIndex === nextIndex && !this.ended) return;
+    throw new InvalidEntryError(
+      `Cannot append entry: encoder "${this.#parts.encoder!.name}" wrote to ` +
+        `or closed the log while it encoded, expected it to leave it alone`,
+    );
   }
 
   #writeBatch(segment: Segment, batch: readonly Staged[], first: number): void {
@@ -258,18 +284,6 @@ export class LogWriter implements SyncedLog {
     this.rounds.touch(segment);
   }
 
-  #stampNow(staged: Staged): void {
-    const nowMs = this.#parts.storage.clock.nowMs();
-    if (nowMs !== this.#nowMs) {
-      stageNow(nowMs, staged);
-      this.#nowMs = nowMs;
-      this.#nowLow = staged.low;
-      this.#nowHigh = staged.high;
-    }
-    staged.low = this.#nowLow;
-    staged.high = this.#nowHigh;
-  }
-
   #defaultTerm(): number {
     this.#lastTerm ??= this.#readLastTerm();
     return this.#lastTerm;
@@ -285,28 +299,6 @@ export class LogWriter implements SyncedLog {
   /** The last entry is another one now. */
   forgetTerm(): void {
     this.#lastTerm = undefined;
-  }
-
-  #encode(staged: Staged, index: number, term: number): void {
-    const encoder = this.#parts.encoder!;
-    if (index > Number.MAX_SAFE_INTEGER) throw indexTooLarge(index);
-    const data = new Uint8Array(staged.data);
-    const payload: unknown = encoder.encode({
-      index,
-      term,
-      timestampNs: (BigInt(staged.high | 0) << 32n) |
-        BigInt(staged.low >>> 0),
-      transactionId: undefined,
-      data,
-      checksum: crc32(data),
-    });
-    if (!(payload instanceof Uint8Array)) {
-      throw new InvalidEntryError(
-        `Cannot append entry: encoder "${encoder.name}" returned ` +
-          `${show(payload)}, expected a Uint8Array`,
-      );
-    }
-    staged.payload = payload;
   }
 
   /** The segment that takes `bytes` more, a new one if need be. */

@@ -48,7 +48,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["recovery.ts", "segment.ts"],
   ["cut_folder.ts", "log_state.ts", "sync_rounds.ts"],
   ["reader.ts", "repair.ts", "writer.ts"],
-  ["still_log.ts", "truncate.ts"],
+  ["still_log.ts", "truncate.ts", "wal_parts.ts"],
   ["verify.ts"],
   // The log.
   ["wal.ts"],

@@ -1,0 +1,38 @@
+/**
+ * What an open log is made of, as opening hands it to the public object.
+ *
+ * @module
+ */
+
+import type { ManifestKeeper } from "./manifest_keeper.ts";
+import type { Position } from "./mark.ts";
+import type { Durability } from "./options.ts";
+import type { Logger } from "./logger.ts";
+import type { ReaderParts } from "./reader.ts";
+import type { StorageDirectory, StorageLock } from "./storage.ts";
+import type { SyncRounds } from "./sync_rounds.ts";
+import type { LogWriter } from "./writer.ts";
+
+/** What an open log is made of. */
+export interface WalParts extends ReaderParts {
+  /** The log's folder. */
+  readonly folder: StorageDirectory;
+  /** The writer's lock. */
+  readonly lock: StorageLock;
+  /** Writes entries. */
+  readonly writer: LogWriter;
+  /** Makes them durable. */
+  readonly rounds: SyncRounds;
+  /** Replaces the manifest. */
+  readonly keeper: ManifestKeeper;
+  /** When an append counts as done. */
+  readonly sync: Durability;
+  /** Time between syncs with `sync: "interval"`. */
+  readonly syncIntervalMs: number;
+  /** The size of a new segment. */
+  readonly segmentBytes: number;
+  /** Told what the log does unasked. */
+  readonly logger: Logger | undefined;
+  /** The end when it was closed last; nothing is to be sealed before it. */
+  readonly closedEnd: Position | undefined;
+}
