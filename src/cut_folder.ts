@@ -71,6 +71,14 @@ export class CutFolder {
     }
   }
 
+  /** Removes files in the making and what was taken away on purpose. */
+  removeUnkept(): void {
+    const { directory, chain } = this.#parts;
+    for (const { name, keep } of chain.leftovers) {
+      if (!keep) directory.remove(name);
+    }
+  }
+
   /** Moves whole files out of the log, the highest first. */
   *moveAway(): Steps<void> {
     const { directory, chain, verdict } = this.#parts;
@@ -81,9 +89,6 @@ export class CutFolder {
     ].sort((a, b) => a.name < b.name ? 1 : -1);
     for (const { name } of kept) {
       directory.rename(name, `${this.#open()}/${name}`);
-    }
-    for (const { name, keep } of chain.leftovers) {
-      if (!keep) directory.remove(name);
     }
     if (this.#folder === undefined && chain.leftovers.length === 0) return;
     if (this.#folder !== undefined) {

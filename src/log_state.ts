@@ -17,6 +17,7 @@ import {
   segmentName,
   TEMPORARY_EXTENSION,
 } from "./format.ts";
+import { createFresh, removeQuietly } from "./fresh_file.ts";
 import { encodeIdentity, encodeLink, type Link } from "./header.ts";
 import type { Manifest } from "./manifest.ts";
 import type { Position } from "./mark.ts";
@@ -80,7 +81,7 @@ export function makeSegment(
   };
   const name = segmentName(number);
   const temporary = name + TEMPORARY_EXTENSION;
-  const file = directory.create(temporary, segmentBytes);
+  const file = createFresh(directory, temporary, segmentBytes);
   let attached: Segment | undefined;
   try {
     const page = encodeIdentity(identity);
@@ -99,14 +100,6 @@ export function makeSegment(
     else attached.file.close();
     removeQuietly(directory, temporary);
     throw error;
-  }
-}
-
-function removeQuietly(directory: StorageDirectory, name: string): void {
-  try {
-    directory.remove(name);
-  } catch {
-    // The first error is the one to tell; the next open removes the file.
   }
 }
 
@@ -157,7 +150,7 @@ export class LogState {
     const current = this.#current;
     if (
       current !== undefined && index >= current.baseIndex &&
-      index <= current.lastIndex
+      index <= current.lastIndex && current.file.loaded
     ) return current;
     const segment = this.segments[this.#position(index)]!;
     this.#use(segment);
@@ -252,7 +245,12 @@ export class LogState {
     synced: { readonly durable: Position; readonly durableIndex: number },
     closed: boolean,
   ): Manifest {
-    const { durable: mark, durableIndex } = synced;
+    const { durableIndex } = synced;
+    const { active } = this;
+    // Closing has synced all, whatever a sync still in flight will say.
+    const mark = closed
+      ? { number: active.number, offset: active.end }
+      : synced.durable;
     const first = this.segments[0]!;
     const last = this.segments.findLast((one) => one.number <= mark.number) ??
       first;

@@ -6,6 +6,7 @@
  */
 
 import { MANIFEST_BYTES, MANIFEST_NAME } from "./format.ts";
+import { createFresh, removeQuietly } from "./fresh_file.ts";
 import { encodeManifest, type Manifest } from "./manifest.ts";
 import { runSoon, type Steps } from "./steps.ts";
 import type { StorageDirectory } from "./storage.ts";
@@ -35,9 +36,8 @@ export class ManifestKeeper {
   *replace(closed: boolean): Steps<void> {
     const turn = ++this.#asked;
     const manifest = this.#describe(closed);
-    this.#segment = Math.max(this.#segment, manifest.lastSegment);
     const temporary = `${MANIFEST_NAME}.${turn}.tmp`;
-    const file = this.#directory.create(temporary, MANIFEST_BYTES);
+    const file = createFresh(this.#directory, temporary, MANIFEST_BYTES);
     let placed = false;
     try {
       file.writeAt(encodeManifest(manifest), 0);
@@ -46,10 +46,11 @@ export class ManifestKeeper {
         this.#directory.rename(temporary, MANIFEST_NAME);
         this.#installed = turn;
         placed = true;
+        this.#segment = manifest.lastSegment;
       }
     } finally {
       file.close();
-      if (!placed) this.#removeQuietly(temporary);
+      if (!placed) removeQuietly(this.#directory, temporary);
     }
   }
 
@@ -69,13 +70,5 @@ export class ManifestKeeper {
   /** Settles when no renewal runs in the background. */
   idle(): Promise<void> {
     return this.#renewing ?? Promise.resolve();
-  }
-
-  #removeQuietly(name: string): void {
-    try {
-      this.#directory.remove(name);
-    } catch {
-      // The next open removes what is left of it.
-    }
   }
 }

@@ -7,6 +7,7 @@
  */
 
 import { alignPage, CAUSE, indexBytes, SEGMENT_BYTES_MIN } from "./format.ts";
+import { removeQuietly } from "./fresh_file.ts";
 import type { LogState } from "./log_state.ts";
 import { earlierOf, NOWHERE } from "./mark.ts";
 import type { Segment } from "./segment.ts";
@@ -72,11 +73,7 @@ function endOfEntry(segment: Segment, index: number): number {
 export function discard(directory: StorageDirectory, cut: CutOff): void {
   const highestFirst = [...cut.gone].sort((a, b) => b.number - a.number);
   for (const { name } of highestFirst) {
-    try {
-      directory.remove(name);
-    } catch {
-      // A leftover: the next open removes it.
-    }
+    removeQuietly(directory, name);
   }
   const { shortened } = cut;
   if (shortened === undefined) return;

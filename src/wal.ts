@@ -254,13 +254,25 @@ export class Wal extends WalReader {
     checkWhole("truncate", "index", index);
     const bounds = { least: firstIndex - 1, most: nextIndex - 1 };
     checkBounds(this, `truncate after ${index}`, index, bounds);
-    if (index === nextIndex - 1) return;
+    if (index === nextIndex - 1) {
+      // An earlier truncation to here may still be on its way to the disk.
+      if (this.#rounds.pending) yield [this.#rounds];
+      return;
+    }
     const { folder, port } = this.#parts;
     const nowMs = port.clock.nowMs();
     const cut = cutAfter(this.#state, this.#writer, index, nowMs);
     yield [this.#rounds];
-    yield* this.#parts.keeper.replace(false);
-    yield [this.#rounds];
+    try {
+      yield* this.#parts.keeper.replace(false);
+      this.#rounds.touchNames();
+      yield [this.#rounds];
+    } catch (error) {
+      // No crash can undo the cut any more; only the tidying up failed.
+      if (this.#rounds.failure !== undefined) throw error;
+      this.#parts.logger?.warn("The manifest could not be renewed", error);
+      return;
+    }
     discard(folder, cut);
   }
 
