@@ -7,6 +7,7 @@
 import { assert } from "./assert.ts";
 import type { Chain } from "./chain.ts";
 import { StorageError } from "./errors.ts";
+import { removeQuietly } from "./fresh_file.ts";
 import { CUT_FOLDER, TEMPORARY_EXTENSION } from "./format.ts";
 import type { Logger } from "./logger.ts";
 import type { Verdict } from "./recovery.ts";
@@ -71,11 +72,11 @@ export class CutFolder {
     }
   }
 
-  /** Removes files in the making and what was taken away on purpose. */
-  removeUnkept(): void {
+  /** Removes files in the making: nobody was told of them. */
+  removeTemporary(): void {
     const { directory, chain } = this.#parts;
-    for (const { name, keep } of chain.leftovers) {
-      if (!keep) directory.remove(name);
+    for (const { name } of chain.leftovers) {
+      if (name.endsWith(TEMPORARY_EXTENSION)) removeQuietly(directory, name);
     }
   }
 
@@ -90,11 +91,9 @@ export class CutFolder {
     for (const { name } of kept) {
       directory.rename(name, `${this.#open()}/${name}`);
     }
-    if (this.#folder === undefined && chain.leftovers.length === 0) return;
-    if (this.#folder !== undefined) {
-      directory.syncFolder(this.#folder);
-      directory.syncFolder(CUT_FOLDER);
-    }
+    if (this.#folder === undefined) return;
+    directory.syncFolder(this.#folder);
+    directory.syncFolder(CUT_FOLDER);
     yield [directory];
   }
 }

@@ -19,6 +19,7 @@ import {
   segmentName,
   segmentNumberOf,
 } from "./format.ts";
+import { removeQuietly } from "./fresh_file.ts";
 import { type LogIdentity, LogState, makeSegment } from "./log_state.ts";
 import { ManifestKeeper } from "./manifest_keeper.ts";
 import { NOWHERE, type Position } from "./mark.ts";
@@ -108,6 +109,7 @@ function* openLocked(parts: OpenParts): Steps<Wal> {
   return yield* start(parts, log, encoder, {
     repaired,
     firstIndex: first,
+    unlink: chain.leftovers.filter((one) => !one.keep).map((one) => one.name),
     closedEnd: verdict.closed ? verdict.end : undefined,
     report: {
       outcome: verdict.outcome,
@@ -194,6 +196,7 @@ function* createLog(parts: OpenParts): Steps<Wal> {
       durable: { number: 1, offset: HEADER_BYTES },
     },
     firstIndex: 1,
+    unlink: [],
     closedEnd: { number: 1, offset: HEADER_BYTES },
     report: {
       outcome: "created",
@@ -217,6 +220,7 @@ function removeResidue(directory: StorageDirectory): void {
 interface Found {
   readonly repaired: Repaired;
   readonly firstIndex: number;
+  readonly unlink: readonly string[];
   readonly closedEnd: Position | undefined;
   readonly report: Pick<
     RecoveryReport,
@@ -266,6 +270,8 @@ function* start(
   try {
     yield* keeper.replace(false);
     yield [directory];
+    // Only a durable manifest without them lets segments go.
+    for (const name of found.unlink) removeQuietly(directory, name);
     if (found.closedEnd === undefined) writer.writeWatermark();
   } catch (error) {
     state.close();

@@ -72,7 +72,7 @@ export function* repair(parts: CutParts): Steps<Repaired> {
   const { generation } = segments.at(-1)!.link;
   const { nextSegment } = chain;
   const saved = new CutFolder(parts);
-  saved.removeUnkept();
+  saved.removeTemporary();
   if (verdict.outcome === "torn") saved.copyTorn();
   const index = verdict.closed ? undefined : yield* rewrite(parts, segments);
   let repaired: Repaired = {
