@@ -23,6 +23,7 @@ import { LogState } from "./log_state.ts";
 import { type ReaderParts, WalReader } from "./reader.ts";
 import { decide, type Verdict } from "./recovery.ts";
 import { chainSegments } from "./repair.ts";
+import type { SegmentInfo } from "./report.ts";
 import { FrameScanner } from "./scan.ts";
 import type { StorageDirectory, StoragePort } from "./storage.ts";
 
@@ -57,6 +58,14 @@ export class StillLog extends WalReader {
   /** "closed" once it was. */
   override get state(): "open" | "closed" {
     return this.#closed ? "closed" : "open";
+  }
+
+  /** The segment files that make up the log, in order. */
+  override segments(): SegmentInfo[] {
+    const segments = super.segments();
+    // Read only, the last one is found like the others; it is not sealed.
+    const last = segments.length - 1;
+    return segments.map((info, i) => ({ ...info, sealed: i < last }));
   }
 
   /** Frees its files. */

@@ -1,0 +1,99 @@
+/**
+ * What `walrus help` says.
+ *
+ * @module
+ */
+
+/** The package's version, as in deno.json. */
+export const VERSION = "0.1.0";
+
+/** All commands at a glance. */
+const OVERVIEW = `
+walrus: a write-ahead log on the command line
+
+    walrus append DIR [FILE…]   append lines to the log in DIR
+    walrus dump DIR             print its entries
+    walrus stat DIR             say what it is made of
+    walrus verify DIR           read all of it and say what is wrong
+    walrus help [COMMAND]       explain a command
+    walrus --version            print the version
+
+dump, stat and verify change nothing and need no lock. While a program writes
+to the log they show it as it was a moment ago.
+
+Exit codes: 0 all is well; 1 the log is damaged, or a line was refused;
+2 wrong use; 3 a log or file is not there, not ours, in use or not readable;
+130 and 143 ended by SIGINT and SIGTERM, after closing the log.
+`;
+
+const APPEND = `
+walrus append DIR [FILE…]
+
+Makes every line of the files an entry, in order; of standard input if there
+is no file or its name is "-". Makes the log if there is none. Lines end with
+\\n and are taken byte by byte, so that a \\r before it stays; what follows the
+last \\n is a line, too. A line longer than 16 MiB is refused; all before it
+are in the log.
+
+    --batch N             N lines at a time, each N all or nothing (1)
+    --sync MODE           always: made durable as they come, and what cannot
+                          be synced is not taken (default); interval: every
+                          second; never: at the end
+    --format NAME         binary or json, for a new log (binary)
+    --segment-bytes N     size of a new segment (67108864)
+    --storage NAME        mapped or files (mapped where FFI is granted)
+
+Says at the end on standard error how many entries were appended. ^C ends it
+well: all lines read until then are in the log.
+`;
+
+const DUMP = `
+walrus dump DIR
+
+Prints the data of the entries, each followed by \\n.
+
+    --json                one JSON object a line, with index, term, timestamp,
+                          and the data as text or base64
+    --from N, --to N      only the entries from N to N
+    --limit N             at most N entries
+    --reverse             begin at the end
+    --storage NAME        mapped or files
+`;
+
+const STAT = `
+walrus stat DIR
+
+Prints format, entries and segments, and how opening would find the log.
+
+    --json                as one JSON object
+    --storage NAME        mapped or files
+`;
+
+const VERIFY = `
+walrus verify DIR
+
+Reads every byte of the log and says what is wrong, each finding with its
+file, offset and the entries lost:
+
+    damage                bytes that were made durable have changed
+    torn                  an unfinished write, as a crash leaves it: nobody was
+                          promised it, and the next opening cuts it
+    index                 an index, footer or spare header is wrong; all
+                          entries can still be read
+
+Exit codes: 0 sound, or torn only; 1 damage, or a wrong index; 3 not readable
+or not a log.
+
+    --json                as one JSON object
+    --storage NAME        mapped or files
+`;
+
+/** Help by command; "" is the overview. */
+export const HELP: Readonly<Record<string, string>> = {
+  "": OVERVIEW,
+  append: APPEND,
+  dump: DUMP,
+  help: OVERVIEW,
+  stat: STAT,
+  verify: VERIFY,
+};

@@ -1,0 +1,91 @@
+/**
+ * Writing to the terminal, a pipe or a file: all or an error, in order, with
+ * the reader's pace.
+ *
+ * @module
+ */
+
+import { writeSync } from "node:fs";
+import process from "node:process";
+
+const STANDARD_OUTPUT = 1;
+const RETRY_MS = 2;
+const PROGRESS_EVERY_MS = 100;
+
+/** The reader of the output went away: the command ends quietly. */
+export class PipeClosedError extends Error {
+  /** The class's name. */
+  override readonly name = "PipeClosedError";
+}
+
+/**
+ * Writes all bytes to standard output. It blocks while a pipe is full: what
+ * is written is out, whenever the process ends.
+ */
+export async function writeOut(bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += writeSync(STANDARD_OUTPUT, bytes, at, bytes.length - at);
+    } catch (error) {
+      const { code, name } = error as { code?: string; name?: string };
+      if (code === "EPIPE" || name === "BrokenPipe") {
+        throw new PipeClosedError("Standard output was closed");
+      }
+      if (code !== "EAGAIN" && name !== "WouldBlock") throw error;
+      // A pipe that the other side made non-blocking.
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}
+
+/** Writes text and a line's end to standard output. */
+export function printOut(text: string): Promise<void> {
+  return writeOut(new TextEncoder().encode(`${text}\n`));
+}
+
+/** Says something on standard error. */
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** A line on the terminal that changes; nothing where there is no terminal. */
+export class ProgressLine {
+  readonly #shown: boolean = process.stderr.isTTY === true;
+  #width = 0;
+  #nextMs = 0;
+
+  /** Shows a text, not more often than the eye can follow. */
+  show(text: () => string): void {
+    if (!this.#shown) return;
+    const nowMs = performance.now();
+    if (nowMs < this.#nextMs) return;
+    this.#nextMs = nowMs + PROGRESS_EVERY_MS;
+    const line = text();
+    process.stderr.write(`\r${line.padEnd(this.#width)}`);
+    this.#width = line.length;
+  }
+
+  /** Wipes it off. */
+  end(): void {
+    if (this.#width > 0) process.stderr.write(`\r${" ".repeat(this.#width)}\r`);
+    this.#width = 0;
+  }
+}
+
+/** A size as people say it. */
+export function formatBytes(bytes: number): string {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const digits = unit === 0 || value >= 100 ? 0 : 1;
+  return `${value.toFixed(digits)} ${units[unit]}`;
+}
+
+/** "1 entry", "2 entries". */
+export function formatCount(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
