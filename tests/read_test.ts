@@ -8,7 +8,6 @@ import {
 } from "../mod.ts";
 import {
   assertEquals,
-  assertInstanceOf,
   assertNotStrictEquals,
   assertRejects,
   assertStrictEquals,
@@ -419,14 +418,4 @@ describe("WalReader: what it tells", () => {
     await twin.flush(wal);
     assertEquals(wal.durableIndex, 0);
   });
-
-  onEach(
-    "an entry is an instance of nothing that can be made",
-    async (place) => {
-      await using wal = await place.open({ sync: "never" });
-      await wal.append("x");
-      assertInstanceOf(wal.get(1).data, Uint8Array);
-      assertEquals(wal.get(1).transactionId, undefined);
-    },
-  );
 });
