@@ -32,7 +32,7 @@ export class Copier {
     const bytes = end - start;
     if (bytes >= OWN_BYTES || !this.#sharing) return source.slice(start, end);
     let offset = this.#used;
-    if (offset + bytes > MEMORY_BYTES) {
+    if (this.#memory === undefined || offset + bytes > MEMORY_BYTES) {
       this.#memory = this.#allocate(MEMORY_BYTES);
       this.#sharing = this.#memory !== undefined;
       if (this.#memory === undefined) return source.slice(start, end);

@@ -252,8 +252,8 @@ export class LogState {
       ? { number: active.number, offset: active.end }
       : synced.durable;
     const first = this.segments[0]!;
-    const last = this.segments.findLast((one) => one.number <= mark.number) ??
-      first;
+    const last = this.segments.findLast((one) => one.number <= mark.number);
+    assert(last !== undefined, "a manifest names what is on the disk");
     return {
       ...log,
       firstIndex: this.firstIndex,

@@ -262,7 +262,9 @@ export class Wal extends WalReader {
     const { folder, port } = this.#parts;
     const nowMs = port.clock.nowMs();
     const cut = cutAfter(this.#state, this.#writer, index, nowMs);
-    yield [this.#rounds];
+    // A later truncation may have begun the chain anew meanwhile: no manifest
+    // may name a segment that is not on the disk.
+    do yield [this.#rounds]; while (!this.#isChainDurable());
     try {
       yield* this.#parts.keeper.replace(false);
       this.#rounds.touchNames();
@@ -274,6 +276,10 @@ export class Wal extends WalReader {
       return;
     }
     discard(folder, cut);
+  }
+
+  #isChainDurable(): boolean {
+    return this.#rounds.durable.number >= this.#state.segments[0]!.number;
   }
 
   /** Ends the growing segment and begins a new one, unless it is empty. */
@@ -309,7 +315,7 @@ export class Wal extends WalReader {
   }
 
   #markMoved(segment: number): void {
-    if (this.#closed) return;
+    if (this.#closed || !this.#isChainDurable()) return;
     this.#parts.keeper.renewSoon(segment, (error) => {
       this.#parts.logger?.warn("The manifest could not be renewed", error);
     });
