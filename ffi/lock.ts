@@ -28,9 +28,9 @@ import {
   type Liveness,
   livenessOf,
   type OwnerRecord,
+  OwnOwner,
   ownRecord,
   readOwner,
-  writeOwner,
 } from "./owner.ts";
 import { storageError, systemCode, systemError } from "./system_error.ts";
 import type { TryFlock } from "./types.ts";
@@ -54,7 +54,7 @@ export class FolderLock implements StorageLock {
   readonly #means: LockMeans;
   readonly #own: OwnerRecord;
   readonly #unlock: () => void;
-  #text = "";
+  #owner: OwnOwner | undefined;
   #released = false;
 
   /** Takes it, or throws `WalLockedError`. */
@@ -73,6 +73,7 @@ export class FolderLock implements StorageLock {
       this.#claim();
       this.#sweep();
     } catch (error) {
+      this.#withdraw();
       this.#unlock();
       throw systemError(attempt, error);
     }
@@ -81,26 +82,27 @@ export class FolderLock implements StorageLock {
   /** See the port. */
   verify(): void {
     assert(!this.#released, "verify after release");
-    const found = readOwner(this.#ownerPath);
-    if (found?.text === this.#text) return;
-    // Somebody may have set it aside by mistake, and is about to notice.
-    const aside = this.#besides("stale").find(({ owner }) =>
-      owner.text === this.#text
-    );
-    if (aside === undefined) throw this.#locked(found, "alive");
-    this.#putBack(aside.path);
+    let found: FoundOwner | undefined;
+    // Between the look at the name and the look beside it the file may be
+    // put back: what is not found once has not been taken away yet.
+    for (let i = 0; i < ATTEMPTS_MAX; i++) {
+      found = readOwner(this.#ownerPath);
+      if (this.#isOwn(found)) return;
+      // Set aside by mistake, by one who is about to notice.
+      const aside = this.#besides("stale").find(({ owner }) =>
+        this.#isOwn(owner)
+      );
+      if (aside !== undefined) return this.#putBack(aside.path);
+    }
+    throw this.#locked(found, "alive");
   }
 
   /** See the port. */
   release(): void {
     assert(!this.#released, "released twice");
     this.#released = true;
-    try {
-      // Before the file lock, so that the next one finds nothing to judge.
-      for (let i = 0; i < ATTEMPTS_MAX && !this.#removeOwn(); i++);
-    } catch {
-      // The file stays, and is stale once this process is gone.
-    }
+    // Before the file lock, so that the next one finds nothing to judge.
+    this.#withdraw();
     this.#unlock();
   }
 
@@ -136,7 +138,7 @@ export class FolderLock implements StorageLock {
   /** Puts our owner file in place, or throws because somebody lives. */
   #claim(): void {
     const path = this.#besidePath("new");
-    this.#text = writeOwner(path, this.#means.fileMode, this.#own);
+    this.#owner = new OwnOwner(path, this.#means.fileMode, this.#own);
     try {
       for (let i = 0; i < ATTEMPTS_MAX; i++) {
         if (linkNew(path, this.#ownerPath)) return this.#yieldToAside();
@@ -157,16 +159,14 @@ export class FolderLock implements StorageLock {
     for (const { path, owner } of this.#besides("stale")) {
       const liveness = this.#livenessOf(owner);
       if (liveness === "gone") continue;
-      if (readOwner(this.#ownerPath)?.text === this.#text) {
-        fs.unlinkSync(this.#ownerPath);
-      }
+      this.#withdraw();
       this.#putBack(path);
       throw this.#locked(owner, liveness);
     }
   }
 
-  /** Takes a stale owner file away, and only that. */
-  #setAside(stale: FoundOwner): void {
+  /** Takes an owner file that was read away, and only that. */
+  #setAside(read: FoundOwner): void {
     const path = this.#besidePath("stale");
     try {
       fs.renameSync(this.#ownerPath, path);
@@ -175,7 +175,7 @@ export class FolderLock implements StorageLock {
       throw error;
     }
     const moved = readOwner(path);
-    if (moved === undefined || moved.text === stale.text) removeIfThere(path);
+    if (moved === undefined || moved.text === read.text) removeIfThere(path);
     else this.#putBack(path);
   }
 
@@ -189,18 +189,27 @@ export class FolderLock implements StorageLock {
     }
   }
 
-  /** Whether it is certain that our owner file is gone. */
-  #removeOwn(): boolean {
-    let removed = false;
-    for (const { path, owner } of this.#besides("stale")) {
-      if (owner.text !== this.#text) continue;
-      removeIfThere(path);
-      removed = true;
+  /**
+   * Ends our ownership, if it has begun. At this very moment another one may
+   * set our file aside by mistake and put it back: so it is disowned, too.
+   */
+  #withdraw(): void {
+    if (this.#owner === undefined) return;
+    try {
+      const found = readOwner(this.#ownerPath);
+      if (this.#isOwn(found)) this.#setAside(found);
+      for (const { path, owner } of this.#besides("stale")) {
+        if (this.#isOwn(owner)) removeIfThere(path);
+      }
+    } catch {
+      // What is disowned holds nothing, and the next one removes it.
     }
-    const found = readOwner(this.#ownerPath);
-    if (found?.text === this.#text) removeIfThere(this.#ownerPath);
-    // Not there at all: somebody may be setting it aside at this moment.
-    return removed || found !== undefined;
+    this.#owner.disown();
+    this.#owner = undefined;
+  }
+
+  #isOwn(found: FoundOwner | undefined): found is FoundOwner {
+    return found !== undefined && found.text === this.#owner?.text;
   }
 
   /** Removes what killed processes left beside the owner file. */

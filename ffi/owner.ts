@@ -70,20 +70,33 @@ export function ownRecord(
   return { pid, start, boot, namespace, host, how, token };
 }
 
-/** Makes an owner file that was not there; returns its text. */
-export function writeOwner(
-  path: string,
-  mode: number,
-  record: OwnerRecord,
-): string {
-  const fd = openNew(path, mode);
-  try {
-    const inode = String(fs.fstatSync(fd).ino);
-    const text = JSON.stringify({ ...record, inode }) + "\n";
-    writeFully(fd, new TextEncoder().encode(text), 0);
-    return text;
-  } finally {
-    closeQuietly(fd);
+/** An owner file that this process made, under whatever names it has. */
+export class OwnOwner {
+  /** Its bytes as text. */
+  readonly text: string;
+  readonly #fd: number;
+
+  /** Makes it under a name that was not there. */
+  constructor(path: string, mode: number, record: OwnerRecord) {
+    this.#fd = openNew(path, mode);
+    try {
+      const inode = String(fs.fstatSync(this.#fd).ino);
+      this.text = JSON.stringify({ ...record, inode }) + "\n";
+      writeFully(this.#fd, new TextEncoder().encode(this.text), 0);
+    } catch (error) {
+      closeQuietly(this.#fd);
+      throw error;
+    }
+  }
+
+  /** Makes it nobody's, also where another process has moved it. */
+  disown(): void {
+    try {
+      fs.ftruncateSync(this.#fd, 0);
+    } catch {
+      // The record stays, and is stale once this process is gone.
+    }
+    closeQuietly(this.#fd);
   }
 }
 
@@ -110,7 +123,8 @@ export function livenessOf(
   mayInspect: boolean,
 ): Liveness {
   const { record, inode } = found;
-  // Records appear whole, by a link: half of one is what a power cut left.
+  // Records appear whole, by a link: what is none was disowned, or a power
+  // cut left it.
   if (record === undefined) return "gone";
   if (record.inode !== undefined && record.inode !== inode) return "gone";
   // It said that it holds the file lock, and that is held by us.
