@@ -151,7 +151,12 @@ export class History {
         version === this.current || version.state === "pending"
       );
     const { poisoned } = this;
-    return { afterPowerLoss, afterDeath, ever: this.versions.slice(), poisoned };
+    return {
+      afterPowerLoss,
+      afterDeath,
+      ever: this.versions.slice(),
+      poisoned,
+    };
   }
 }
 

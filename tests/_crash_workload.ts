@@ -46,6 +46,9 @@ const OPERATIONS = [
   "append",
   "append",
   "append",
+  "append",
+  "append",
+  "batch",
   "batch",
   "batch",
   "truncate",
@@ -100,7 +103,7 @@ class Life {
     this.#random = run.random;
     const random = this.#random;
     this.#blocking = random.pick([0, 0.5, 1]);
-    this.#imageChance = random.pick([0, 0.03, 0.1, 0.3]);
+    this.#imageChance = random.pick([0, 0.02, 0.1, 0.3]);
     this.#sizes = random.pick([[0, 8, 100], [8, 300, 3000], [
       0,
       100,
@@ -109,7 +112,7 @@ class Life {
     ], [10, 2000, 70_000]]);
     this.#serial = random.uint32();
     disk.onCall(({ operation, name, count: nth }) => {
-      if (this.images.length >= 6 || !random.chance(this.#imageChance)) return;
+      if (this.images.length >= 3 || !random.chance(this.#imageChance)) return;
       this.photograph(`${operation} ${name} (call ${nth})`);
     });
   }
@@ -211,7 +214,7 @@ class Life {
     const wal = this.#wal;
     const { history } = this;
     const entries = Array.from({ length }, () => this.#entry());
-    const chosen = random.pick([undefined, undefined, true, false]);
+    const chosen = random.pick([undefined, undefined, undefined, true, false]);
     const durable = chosen ?? this.#options.sync === "always";
     const sizes = entries.map(({ data }) => data.length).join("+");
     const what = `append ${sizes} as ${this.#length + 1}` +
@@ -420,7 +423,9 @@ class Life {
         at.entry.term === entry.term &&
         at.entry.timestampNs === entry.timestampNs &&
         Buffer.compare(at.entry.data, entry.data) === 0;
-      if (!same) throw new Error(`the open log reads entry ${entry.index} wrong`);
+      if (!same) {
+        throw new Error(`the open log reads entry ${entry.index} wrong`);
+      }
       at = at?.previous;
     }
     if (at !== undefined) throw new Error(`the open log misses ${at.count}`);
@@ -486,7 +491,7 @@ export async function simulate(
     const operations = random.pick([3, 8, 20]);
     for (let left = operations; left > 0; left--) {
       await life.operate();
-      if (random.chance(0.08)) life.photograph("rest");
+      if (random.chance(0.15)) life.photograph("rest");
       if (random.chance(0.05)) life.check();
       for (const { at, ...found } of life.images.splice(0)) {
         const road = [...path, `${found.crash} at ${at}`];

@@ -10,7 +10,7 @@
 
 import { test } from "node:test";
 import process from "node:process";
-import { type Counts, type Run, Verdict } from "./_crash_verdict.ts";
+import { count, type Counts, type Run, Verdict } from "./_crash_verdict.ts";
 import { simulate } from "./_crash_workload.ts";
 import { Random } from "./_random.ts";
 
@@ -21,7 +21,7 @@ const ONLY = env.WALRUS_CRASH_RUN;
 const KEEP_GOING = env.WALRUS_CRASH_KEEP_GOING === "1";
 const FILE = "tests/crash_simulation_test.ts";
 
-function newRun(number: number, counts: Counts): Run {
+function newRun(number: number, counts: Counts, verbose: boolean): Run {
   const random = new Random(SEED, number);
   return {
     random,
@@ -29,6 +29,7 @@ function newRun(number: number, counts: Counts): Run {
     hostile: random.chance(0.12),
     format: random.chance(0.15) ? "json" : "binary",
     history: [],
+    verbose,
   };
 }
 
@@ -41,37 +42,44 @@ function report(error: unknown, number: number, run: Run): string {
     `${error instanceof Verdict ? detail : stack}`;
 }
 
+/** Runs once more, now with every disk described. */
+async function replay(number: number): Promise<string | undefined> {
+  const run = newRun(number, newCounts(), true);
+  try {
+    await simulate(run, { seed: SEED, number });
+    return undefined;
+  } catch (error) {
+    return report(error, number, run);
+  }
+}
+
+function newCounts(): Counts {
+  const [outcomes, operations] = [new Map(), new Map()];
+  return { states: 0, entries: 0, outcomes, operations };
+}
+
 function show(map: Map<string, number>): string {
   return [...map].sort().map(([name, count]) => `${name} ${count}`).join(", ");
 }
 
 test("A-1 acknowledged ⊆ recovered ⊆ written after any crash", async () => {
-  const counts: Counts = {
-    states: 0,
-    entries: 0,
-    outcomes: new Map(),
-    operations: new Map(),
-  };
+  const counts = newCounts();
   const failures = new Map<string, string>();
   const startMs = Date.now();
   let runs = 0;
   for (let number = Number(ONLY ?? 1);; number++) {
-    const run = newRun(number, counts);
     runs++;
     try {
-      await simulate(run, { seed: SEED, number });
+      await simulate(newRun(number, counts, false), { seed: SEED, number });
     } catch (error) {
-      const text = report(error, number, run);
+      const text = await replay(number) ?? `not again: ${error}`;
       if (!KEEP_GOING) throw new Error(text, { cause: error });
-      const kind = (error as Error).message.split("\n")[0]!
-        .replaceAll(/\d+/g, "#").slice(0, 160);
-      if (!failures.has(kind)) failures.set(kind, text);
-      else if (text.length < failures.get(kind)!.length) failures.set(kind, text);
-      failures.set(kind, failures.get(kind)!);
-      counts.outcomes.set(
-        "failed",
-        (counts.outcomes.get("failed") ?? 0) + 1,
-      );
+      count(counts.outcomes, "failed");
+      const kind = text.slice(0, text.indexOf("\n")).replaceAll(/\d+/g, "#");
+      const known = failures.get(kind);
+      if (known === undefined || text.length < known.length) {
+        failures.set(kind, text);
+      }
     }
     if (ONLY !== undefined || counts.states >= STATES) break;
   }
