@@ -24,7 +24,9 @@ npm test -- [options] [file…]
     --verbose                     print the output of green files as well
     file                          "wal", "wal_test.ts" or a path
 
-npm run demo -- [--runtime=deno|bun|node|all]    (default: deno)
+npm run demo -- [options] [file]
+    --runtime=deno|bun|node|all   where (default: deno)
+    --file, --storage, --keep     see examples/README.md
 
 node tools/run.mjs exec deno|bun|node [argument…]
     runs a pinned runtime
@@ -58,15 +60,27 @@ async function test(args) {
 }
 
 function demo(args) {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
     args,
+    allowPositionals: true,
     options: {
       runtime: { type: "string", multiple: true, default: ["deno"] },
+      file: { type: "string" },
+      storage: { type: "string" },
+      keep: { type: "string" },
     },
   });
-  for (const name of chosenRuntimes(values.runtime)) {
+  const { runtime, ...others } = values;
+  const passed = Object.entries(others).map(([name, value]) =>
+    `--${name}=${value}`
+  );
+  // npm changes to the package's folder; paths are meant from the caller's.
+  const cwd = process.env.INIT_CWD ?? process.cwd();
+  const script = join(ROOT, "examples", "demo.ts");
+  for (const name of chosenRuntimes(runtime)) {
     const before = name === "deno" ? ["run", "-A"] : [];
-    const status = start(name, [...before, join("examples", "demo.ts")], ROOT);
+    const command = [...before, script, ...passed, ...positionals];
+    const status = start(name, command, cwd);
     if (status !== 0) return status;
   }
   return 0;
