@@ -242,17 +242,23 @@ export class LogState {
    */
   describe(
     log: LogIdentity,
-    synced: { readonly durable: Position; readonly durableIndex: number },
+    synced: {
+      readonly durable: Position;
+      readonly durableIndex: number;
+      readonly coveredSegment: number;
+    },
     closed: boolean,
   ): Manifest {
-    const { durableIndex } = synced;
+    const { durableIndex, coveredSegment } = synced;
     const { active } = this;
     // Closing has synced all, whatever a sync still in flight will say.
     const mark = closed
       ? { number: active.number, offset: active.end }
       : synced.durable;
     const first = this.segments[0]!;
-    const last = this.segments.findLast((one) => one.number <= mark.number);
+    const last = this.segments.findLast((one) =>
+      one.number <= Math.max(mark.number, coveredSegment)
+    );
     assert(last !== undefined, "a manifest names what is on the disk");
     return {
       ...log,

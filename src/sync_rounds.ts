@@ -110,6 +110,15 @@ export class SyncRounds implements Syncable {
     segment.unsynced = false;
   }
 
+  /**
+   * The segment up to which all is on the disk, names included: a blocking
+   * sync tells it before the one in flight has returned.
+   */
+  get coveredSegment(): number {
+    const blocked = this.#blocked?.place.position.number ?? 0;
+    return Math.max(this.durable.number, blocked);
+  }
+
   /** Whether anything waits for a sync, or one runs. */
   get pending(): boolean {
     return this.#running !== undefined || this.#dirty.size > 0 ||

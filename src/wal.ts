@@ -279,7 +279,7 @@ export class Wal extends WalReader {
   }
 
   #isChainDurable(): boolean {
-    return this.#rounds.durable.number >= this.#state.segments[0]!.number;
+    return this.#rounds.coveredSegment >= this.#state.segments[0]!.number;
   }
 
   /** Ends the growing segment and begins a new one, unless it is empty. */
