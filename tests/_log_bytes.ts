@@ -8,9 +8,14 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openWalSync, type Wal, WalError, type WalOptions } from "../mod.ts";
+import { viewOf } from "../src/fields.ts";
+import { FrameWriter } from "../src/frame.ts";
+import { encodeIdentity, encodeLink } from "../src/header.ts";
+import { IndexBuilder } from "../src/segment_index.ts";
 import type { StoragePort } from "../src/storage.ts";
 import { SimulatedStorage } from "./_simulated_storage.ts";
 
@@ -83,10 +88,7 @@ export function sameFiles(a: Files, b: Files): boolean {
   if (a.size !== b.size) return false;
   for (const [name, bytes] of a) {
     const other = b.get(name);
-    if (other === undefined || other.length !== bytes.length) return false;
-    for (let i = 0; i < bytes.length; i++) {
-      if (bytes[i] !== other[i]) return false;
-    }
+    if (other === undefined || Buffer.compare(bytes, other) !== 0) return false;
   }
   return true;
 }
@@ -98,7 +100,11 @@ export function makeLog(
   seed = 1,
 ): Files {
   const disk = quietDisk(seed);
-  const wal = openWalSync(LOG, { storage: disk, segmentBytes: 65536, ...options });
+  const wal = openWalSync(LOG, {
+    storage: disk,
+    segmentBytes: 65536,
+    ...options,
+  });
   work(wal, disk);
   wal.closeSync();
   return takeFiles(disk);
@@ -111,7 +117,11 @@ export function killedLog(
   seed = 1,
 ): Files {
   const disk = quietDisk(seed);
-  const wal = openWalSync(LOG, { storage: disk, segmentBytes: 65536, ...options });
+  const wal = openWalSync(LOG, {
+    storage: disk,
+    segmentBytes: 65536,
+    ...options,
+  });
   work(wal, disk);
   return takeFiles(disk.processDeath(seed));
 }
@@ -306,4 +316,90 @@ export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 function wrong(what: string, error: unknown): Outcome {
   const stack = error instanceof Error ? error.stack : String(error);
   return { kind: "wrong", why: `${what}: ${stack}` };
+}
+
+const EXAMPLE_NS = 1_700_000_000_000_000_000n;
+
+/** The entries of the example in docs/format.md §11. */
+export const EXAMPLE_ENTRIES = [
+  { flags: 1, term: 1, timestampNs: EXAMPLE_NS, text: "Hello" },
+  { flags: 3, term: 2, timestampNs: EXAMPLE_NS + 1n, text: "Walrus" },
+  { flags: 5, term: 2, timestampNs: EXAMPLE_NS - 1n, text: "" },
+] as const;
+
+/** The segment of docs/format.md §11, made by the functions of `src/`. */
+export function exampleSegment(): Bytes {
+  const bytes = new Uint8Array(65536);
+  const target = { bytes, view: viewOf(bytes) };
+  const identity = {
+    logId: "000102030405060708090a0b0c0d0e0f",
+    number: 1,
+    salt: 0x5a17ed01,
+    segmentBytes: bytes.length,
+    formatName: "binary",
+    createdAtMs: 1_700_000_000_000,
+  };
+  bytes.set(encodeIdentity(identity));
+  bytes.set(
+    encodeLink({
+      baseIndex: 1,
+      previousNumber: 0,
+      previousSalt: 0,
+      previousEnd: 0,
+      previousLastIndex: 0,
+      generation: 0,
+      mark: { number: 0, offset: 0 },
+      cause: 0,
+    }, identity.salt),
+    128,
+  );
+  const writer = new FrameWriter(identity);
+  const index = new IndexBuilder();
+  let offset = 4096;
+  for (const [i, entry] of EXAMPLE_ENTRIES.entries()) {
+    const { flags, term, text, timestampNs } = entry;
+    // The batch is written after a sync of the first entry.
+    if (i < 2) writer.setMark({ number: 1, offset });
+    const time = {
+      low: Number(BigInt.asUintN(32, timestampNs)),
+      high: Number(BigInt.asUintN(32, timestampNs >> 32n)),
+    };
+    const payload = new TextEncoder().encode(text);
+    index.add(offset, term, time);
+    // deno-fmt-ignore
+    offset += writer.write(target, offset, offset, flags, i + 1, term, time,
+      payload, undefined);
+  }
+  const at = blockAt(bytes, 0);
+  bytes.set(index.encodeBlock(identity.salt, at), at);
+  const footer = {
+    firstIndex: 1,
+    lastIndex: 3,
+    end: offset,
+    blockCount: 1,
+    sealedAtMs: 1_700_000_000_007,
+  };
+  bytes.set(index.encodeFooter(footer, identity.salt), bytes.length - 64);
+  return bytes;
+}
+
+/** As `hexdump -C` shows it, `*` for lines of zeros. */
+export function hexdump(bytes: Uint8Array): string {
+  const lines: string[] = [];
+  for (let at = 0; at < bytes.length; at += 16) {
+    const row = [...bytes.subarray(at, at + 16)];
+    if (row.every((byte) => byte === 0)) {
+      if (lines.at(-1) !== "*") lines.push("*");
+      continue;
+    }
+    const hex = row.map((byte) => byte.toString(16).padStart(2, "0"));
+    const text = row.map((byte) =>
+      byte >= 32 && byte < 127 ? String.fromCharCode(byte) : "."
+    );
+    lines.push(
+      `${at.toString(16).padStart(8, "0")}  ${hex.slice(0, 8).join(" ")}  ` +
+        `${hex.slice(8).join(" ")}  |${text.join("")}|`,
+    );
+  }
+  return lines.join("\n");
 }

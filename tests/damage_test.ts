@@ -1,0 +1,377 @@
+/**
+ * Damage to a log whose every entry was acknowledged before a clean close:
+ * opening is refused, or reading is, or every entry is right. Never a wrong,
+ * missing or extra entry, and nothing changes on the disk when opening is
+ * refused.
+ *
+ * `WALRUS_SEED=n` replays; `WALRUS_DAMAGE=all` flips every bit of a log of
+ * one segment of 64 KiB (some minutes).
+ */
+import { describe, it } from "node:test";
+import { join } from "node:path";
+import process from "node:process";
+import { openWalSync } from "../mod.ts";
+import { assert, assertEquals } from "./_assert.ts";
+import {
+  copyFiles,
+  expectAll,
+  type Expected,
+  type Files,
+  judge,
+  LOG,
+  makeLog,
+  type Outcome,
+  plantFiles,
+  quietDisk,
+  readFiles,
+  sameFiles,
+  segmentFile,
+  takeFiles,
+  writeFiles,
+} from "./_log_bytes.ts";
+import { Random } from "./_random.ts";
+import { STORAGES, temporaryFolder } from "./_storages.ts";
+
+const SEED = Number(process.env.WALRUS_SEED ?? 20261122);
+const ALL = process.env.WALRUS_DAMAGE === "all";
+const FLIPS = 3000;
+
+/** A closed log of several segments, and older states of its files. */
+interface Subject {
+  readonly files: Files;
+  readonly expected: readonly Expected[];
+  readonly history: readonly Files[];
+}
+
+/** Several segments; blocks full and not; a batch, a truncation. */
+function makeSubject(seed: number): Subject {
+  const random = new Random(seed);
+  const disk = quietDisk(seed);
+  const history: Files[] = [];
+  const options = { storage: disk, segmentBytes: 65536 };
+  const data = () => random.bytes(random.int(200));
+  let wal = openWalSync(LOG, options);
+  const keep = () => {
+    history.push(takeFiles(disk));
+  };
+  for (let i = 0; i < 100; i++) wal.appendSync({ data: data(), term: i });
+  keep();
+  wal.rotateSync();
+  wal.appendBatchSync([data(), data(), data(), data()]);
+  wal.truncateAfterSync(102);
+  keep();
+  wal.appendBatchSync([data(), data()]);
+  wal.closeSync();
+  keep();
+  wal = openWalSync(LOG, options);
+  for (let i = 0; i < 70; i++) wal.appendSync(data());
+  keep();
+  wal.appendBatchSync(Array.from({ length: 5 }, data));
+  wal.closeSync();
+  const files = takeFiles(disk);
+  return { files, expected: expectAll(plantFiles(files)), history };
+}
+
+const subject = makeSubject(SEED);
+const counts = { refused: 0, unread: 0, right: 0, wrong: 0 };
+
+/** Damages a copy, opens it, and judges. */
+function verdict(
+  damage: (files: Files) => void,
+  { files, expected }: Subject = subject,
+): Outcome {
+  const damaged = copyFiles(files);
+  damage(damaged);
+  const disk = plantFiles(damaged);
+  const outcome = judge(disk, expected);
+  if (outcome.kind === "refused" && !sameFiles(damaged, takeFiles(disk))) {
+    return { kind: "wrong", why: "it was refused, but the disk has changed" };
+  }
+  return outcome;
+}
+
+/** Fails with the damage's name when the promise is broken. */
+function check(
+  what: string,
+  damage: (files: Files) => void,
+  of: Subject = subject,
+): Outcome["kind"] {
+  const outcome = verdict(damage, of);
+  counts[outcome.kind]++;
+  if (outcome.kind === "wrong") {
+    throw new Error(`seed ${SEED}: ${what}: ${outcome.why}`);
+  }
+  return outcome.kind;
+}
+
+function report(what: string): void {
+  console.log(`damage: ${what}, seed ${SEED}: ${JSON.stringify(counts)}`);
+  counts.refused =
+    counts.unread =
+    counts.right =
+    counts.wrong =
+      0;
+}
+
+/** Mostly bytes that mean something; the rest anywhere. */
+function pickBit(files: Files, random: Random): { name: string; bit: number } {
+  const name = random.pick([...files.keys()]);
+  const bytes = files.get(name)!;
+  let offset = random.int(bytes.length);
+  if (random.chance(0.8)) {
+    while (bytes[offset] === 0) offset = random.int(bytes.length);
+  }
+  return { name, bit: 8 * offset + random.int(8) };
+}
+
+function flip(files: Files, name: string, bit: number): void {
+  files.get(name)![bit >> 3]! ^= 1 << (bit & 7);
+}
+
+describe("damage: a cleanly closed log", () => {
+  it("the log without damage is right", () => {
+    assertEquals(subject.expected.length, 179);
+    assert(subject.files.size >= 4);
+    assertEquals(check("none", () => {}), "right");
+    report("none");
+  });
+
+  it(`${FLIPS} flipped bits in all files`, () => {
+    const random = new Random(SEED, 1);
+    for (let i = 0; i < FLIPS; i++) {
+      const { name, bit } = pickBit(subject.files, random);
+      check(`bit ${bit} of ${name}`, (files) => flip(files, name, bit));
+    }
+    report(`${FLIPS} bits`);
+  });
+
+  it("[F29] every flipped byte of the manifest is refused", () => {
+    for (let byte = 0; byte < 256; byte++) {
+      const kind = check(`manifest ${byte}`, (files) => {
+        files.get("manifest")![byte]! ^= 0x10;
+      });
+      assertEquals(kind, "refused", `byte ${byte}`);
+    }
+    report("manifest");
+  });
+
+  it("512 bytes of zeros, in every sector", () => {
+    for (const [name, bytes] of subject.files) {
+      for (let at = 0; at < bytes.length; at += 512) {
+        if (bytes.subarray(at, at + 512).every((byte) => byte === 0)) continue;
+        check(`zeros at ${at} of ${name}`, (files) => {
+          files.get(name)!.fill(0, at, at + 512);
+        });
+      }
+    }
+    report("zeros");
+  });
+
+  it("4 KiB of garbage, in every page", () => {
+    const random = new Random(SEED, 2);
+    for (const [name, bytes] of subject.files) {
+      for (let at = 0; at < bytes.length; at += 4096) {
+        check(`garbage at ${at} of ${name}`, (files) => {
+          random.fill(files.get(name)!.subarray(at, at + 4096));
+        });
+      }
+    }
+    report("garbage");
+  });
+
+  it("swapped and duplicated sectors and pages, of all files", () => {
+    const random = new Random(SEED, 3);
+    const names = [...subject.files.keys()].filter((name) =>
+      name !== "manifest"
+    );
+    for (let i = 0; i < 600; i++) {
+      const size = random.pick([512, 4096]);
+      const swap = random.chance(0.5);
+      const [left, right] = [random.pick(names), random.pick(names)];
+      // The written parts: the beginning and the end of a file.
+      const pages = random.chance(0.8) ? 12288 : 65536;
+      const from = size * random.int(pages / size);
+      const to = random.chance(0.2)
+        ? 65536 - size * (1 + random.int(4096 / size))
+        : size * random.int(pages / size);
+      check(`${swap} ${size}: ${left} ${from}, ${right} ${to}`, (files) => {
+        const source = files.get(left)!.slice(from, from + size);
+        const target = files.get(right)!.slice(to, to + size);
+        files.get(right)!.set(source, to);
+        if (swap) files.get(left)!.set(target, from);
+      });
+    }
+    report("swapped and duplicated");
+  });
+
+  it("[F31] older states of every file, copied over", () => {
+    for (const [turn, old] of subject.history.entries()) {
+      for (const [name, bytes] of old) {
+        check(`${name} of state ${turn}`, (files) => {
+          files.set(name, bytes.slice());
+        });
+      }
+    }
+    report("stale");
+  });
+
+  it("[F12] files of another log, and of other places of this one", () => {
+    const other = makeSubject(SEED + 1);
+    const names = [...subject.files.keys()];
+    for (const name of names) {
+      const foreign = other.files.get(name);
+      if (foreign === undefined) continue;
+      const kind = check(`${name} of another log`, (files) => {
+        files.set(name, foreign.slice());
+      });
+      assertEquals(kind, "refused", name);
+    }
+    for (const source of names) {
+      for (const target of [...names, segmentFile(90)]) {
+        if (source === target || target === "manifest") continue;
+        check(`${source} as ${target}`, (files) => {
+          files.set(target, subject.files.get(source)!.slice());
+        });
+      }
+    }
+    report("foreign");
+  });
+
+  it("[F34] every missing file is refused", () => {
+    for (const name of subject.files.keys()) {
+      const kind = check(`no ${name}`, (files) => files.delete(name));
+      assertEquals(kind, "refused", name);
+    }
+    report("missing");
+  });
+
+  it("[F9] files that are too short or too long are refused", () => {
+    for (const [name, { length }] of subject.files) {
+      const sizes = [0, 1, 100, 4095, 4096, length / 2, length - 4096];
+      for (const size of [...sizes, length - 1, length + 1, length + 4096]) {
+        if (size < 0) continue;
+        const kind = check(`${name} of ${size} bytes`, (files) => {
+          const bytes = new Uint8Array(size);
+          bytes.set(files.get(name)!.subarray(0, size));
+          files.set(name, bytes);
+        });
+        assertEquals(kind, "refused", `${name} of ${size} bytes`);
+      }
+    }
+    report("sizes");
+  });
+
+  it("[F27] any damage to index and footer is repaired by reading", () => {
+    for (const [name, bytes] of subject.files) {
+      if (name === "manifest") continue;
+      for (let at = bytes.length - 700; at < bytes.length; at += 7) {
+        const kind = check(`index ${at} of ${name}`, (files) => {
+          files.get(name)!.fill(0xa5, at, at + 5);
+        });
+        assertEquals(kind, "right", `${at} of ${name}`);
+      }
+      const kind = check(`no index in ${name}`, (files) => {
+        files.get(name)!.fill(0, 40960);
+      });
+      assertEquals(kind, "right", name);
+    }
+    report("index");
+  });
+
+  it("[F27] a damaged entry hides no other, in any order of reading", () => {
+    const name = segmentFile(1);
+    const files = copyFiles(subject.files);
+    // Somewhere in the 11th entry's data; the index is damaged, too.
+    const at = subject.files.get(name)!;
+    const view = new DataView(at.buffer);
+    const offset = view.getUint32(65536 - 64 - 280 + 24 + 4 * 10, true);
+    files.get(name)![offset + 33]! ^= 1;
+    for (const alsoIndex of [false, true]) {
+      if (alsoIndex) files.get(name)!.fill(1, 65536 - 100, 65536 - 64);
+      const wal = openWalSync(LOG, { storage: plantFiles(files) });
+      const unread: number[] = [];
+      for (const { index, data } of subject.expected) {
+        try {
+          assertEquals(wal.get(index).data, data);
+        } catch {
+          unread.push(index);
+        }
+      }
+      wal.closeSync();
+      // Without its block, those between it and the next block are lost, too.
+      assertEquals(unread[0], 11);
+      assert(
+        alsoIndex ? unread.at(-1)! <= 64 : unread.length === 1,
+        `${unread}`,
+      );
+    }
+  });
+
+  it("[F27] entries appended after damage to the index are readable", () => {
+    const files = makeLog((wal) => {
+      for (let i = 0; i < 100; i++) wal.appendSync(`entry ${i}`);
+    });
+    files.get(segmentFile(1))!.fill(7, 65536 - 100, 65536 - 64);
+    const wal = openWalSync(LOG, { storage: plantFiles(files) });
+    assertEquals(wal.get(1).text(), "entry 0");
+    for (let i = 100; i < 200; i++) {
+      wal.appendSync(`entry ${i}`);
+      assertEquals(wal.get(i + 1).text(), `entry ${i}`);
+    }
+    assertEquals([...wal].length, 200);
+    wal.closeSync();
+  });
+
+  const real = STORAGES.filter((one) => one.real);
+  for (const storage of real) {
+    it(`200 damages of all kinds on ${storage.kind} storage`, () => {
+      using folder = temporaryFolder();
+      const random = new Random(SEED, 4);
+      for (let i = 0; i < 200; i++) {
+        const damaged = copyFiles(subject.files);
+        const { name, bit } = pickBit(damaged, random);
+        const bytes = damaged.get(name)!;
+        const kind = random.int(4);
+        if (kind < 2) flip(damaged, name, bit);
+        else if (kind === 2) bytes.fill(0, bit >> 3, (bit >> 3) + 512);
+        else damaged.set(name, bytes.slice(0, bit >> 3));
+        const path = join(folder.path, String(i));
+        writeFiles(damaged, path);
+        const outcome = judge(storage.make(), subject.expected, {}, path);
+        counts[outcome.kind]++;
+        const what = `seed ${SEED}, number ${i}: ${kind}: ${bit} of ${name}`;
+        if (outcome.kind === "wrong") {
+          throw new Error(`${what}: ${outcome.why}`);
+        }
+        if (outcome.kind !== "refused") continue;
+        assert(sameFiles(damaged, readFiles(path)), `${what}: it has changed`);
+      }
+      report(`200 on ${storage.kind}`);
+    });
+  }
+
+  (ALL ? it : it.skip)(
+    "every bit of a log of 64 KiB, by WALRUS_DAMAGE=all",
+    () => {
+      const files = makeLog((wal) => {
+        for (let i = 0; i < 70; i++) wal.appendSync(`${i}`.repeat(i));
+      });
+      const small = {
+        files,
+        expected: expectAll(plantFiles(files)),
+        history: [],
+      };
+      let bits = 0;
+      for (const [name, { length }] of files) {
+        for (let bit = 0; bit < 8 * length; bit++, bits++) {
+          check(
+            `bit ${bit} of ${name}`,
+            (files) => flip(files, name, bit),
+            small,
+          );
+        }
+      }
+      report(`all ${bits} bits`);
+    },
+  );
+});
