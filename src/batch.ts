@@ -6,6 +6,7 @@
 
 import type { EntryFields, EntryInput } from "./entry.ts";
 import { EmptyDataError } from "./errors.ts";
+import { checkFields } from "./input.ts";
 import { show } from "./options.ts";
 
 /**
@@ -40,7 +41,8 @@ export class Batch implements Iterable<EntryFields> {
     const fields = typeof entry === "string" || entry instanceof Uint8Array
       ? { data: entry }
       : entry;
-    const data = fields?.data;
+    checkFields(fields);
+    const data = fields.data;
     if (data === undefined || data === null) {
       throw new EmptyDataError(
         `Cannot add entry: data is ${data}, expected a string or a Uint8Array`,

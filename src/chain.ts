@@ -241,6 +241,12 @@ export function couldHold(end: number, entryCount: number): boolean {
   return entryCount * FRAME_HEADER_BYTES <= end - HEADER_BYTES;
 }
 
+/** Whether the chain begins anew, later than the manifest knows. */
+export function beginsAnew(chain: Chain): boolean {
+  const { previousNumber, generation } = chain.segments[0]!.link;
+  return previousNumber === 0 && generation > chain.manifest.generation;
+}
+
 function sortLeftovers(
   directory: StorageDirectory,
   manifest: Manifest,

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { FORMAT_NAME_BYTES, NUMBER_MAX } from "./format.ts";
+import { FORMAT_NAME_BYTES } from "./format.ts";
 
 const TWO_32 = 4294967296;
 
@@ -31,10 +31,10 @@ export function getSafe(view: DataView, offset: number): number {
   return high * TWO_32 + low;
 }
 
-/** Reads a segment's number or a generation; `NaN` when it is too large. */
+/** Reads a segment's number or a generation; `NaN` above 2^53 - 1. */
 export function getNumber(view: DataView, offset: number): number {
   const value = getSafe(view, offset);
-  return value <= NUMBER_MAX ? value : NaN;
+  return value <= Number.MAX_SAFE_INTEGER ? value : NaN;
 }
 
 /** Whether the bytes at `offset` are exactly `magic`. */

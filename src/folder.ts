@@ -12,6 +12,7 @@ import {
   HEADER_BYTES,
   MANIFEST_BYTES,
   MANIFEST_NAME,
+  NUMBER_MAX,
 } from "./format.ts";
 import { goFolderFormat } from "./go_folder.ts";
 import {
@@ -56,7 +57,18 @@ export function readManifest(
     const bytes = new Uint8Array(Math.min(file.bytes, MANIFEST_BYTES + 1));
     const count = file.readAt(bytes, 0);
     const verdict = decodeManifest(bytes.subarray(0, count));
-    if (verdict.kind === "valid") return verdict.manifest;
+    if (verdict.kind === "valid") {
+      const { nextSegment, generation } = verdict.manifest;
+      if (Math.max(nextSegment, generation) <= NUMBER_MAX) {
+        return verdict.manifest;
+      }
+      const found = `${nextSegment} and ${generation}`;
+      throw corruptedFile(
+        path,
+        `counts segments and cuts up to ${found}, expected numbers that can ` +
+          `be counted on`,
+      );
+    }
     if (verdict.kind === "version") throw newerVersion(path, verdict.version);
     const what = verdict.kind === "foreign"
       ? "is not a manifest of this library"
@@ -99,7 +111,9 @@ export function readCandidate(
     }
     const { identity } = verdict;
     checkIdentity(path, number, file.bytes, identity, manifest);
-    const link = decodeLink(headerPage, identity);
+    const found = decodeLink(headerPage, identity);
+    const usable = found !== undefined && found.generation <= NUMBER_MAX;
+    const link = usable ? found : undefined;
     return { name, number, identity, link };
   } finally {
     file.close();

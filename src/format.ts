@@ -208,7 +208,7 @@ export function segmentName(number: number): string {
   return SEGMENT_FILE_PREFIX + digits + SEGMENT_FILE_EXTENSION;
 }
 
-/** Numbers of segments and generations leave room to count on. */
+/** The highest number and generation that is read: 2^20 are left above. */
 export const NUMBER_MAX: number = 2 ** 53 - 2 ** 20;
 
 /** The running number in a segment's file name, if it is one. */

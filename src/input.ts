@@ -85,16 +85,7 @@ function stageFields(
   maxEntryBytes: number,
   staged: Staged,
 ): void {
-  if (input === undefined || input === null) throw noData(input);
-  if (
-    typeof input !== "object" || Array.isArray(input) ||
-    ArrayBuffer.isView(input) || (input as unknown) instanceof ArrayBuffer
-  ) {
-    throw new TypeError(
-      `Cannot append entry: it is ${show(input)}, expected a string, a ` +
-        `Uint8Array or an object with data`,
-    );
-  }
+  checkFields(input);
   // Getters run here, and may use the log: only then is `staged` ours.
   const { data, term, timestamp, timestampNs } = input;
   reset(staged);
@@ -110,6 +101,19 @@ function stageFields(
   if (term !== undefined) staged.term = checkTerm(term);
   if (timestampNs !== undefined) stageTime(timestampNs, "timestampNs", staged);
   else if (timestamp !== undefined) stageTimestamp(timestamp, staged);
+}
+
+/** Checks that an input is an object that may have fields. */
+export function checkFields(input: EntryFields): void {
+  if (input === undefined || input === null) throw noData(input);
+  if (
+    typeof input === "object" && !Array.isArray(input) &&
+    !ArrayBuffer.isView(input) && !((input as unknown) instanceof ArrayBuffer)
+  ) return;
+  throw new TypeError(
+    `Cannot append entry: it is ${show(input)}, expected a string, a ` +
+      `Uint8Array or an object with data`,
+  );
 }
 
 function noData(data: unknown): EmptyDataError {

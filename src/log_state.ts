@@ -171,10 +171,21 @@ export class LogState {
     return low;
   }
 
-  /** Opens a segment for reading; the one unused for longest is closed. */
+  /** Ends the writing side of a sealed segment; it is only read from now on. */
+  retire(segment: Segment): void {
+    segment.file.endWriting();
+    if (this.segments.includes(segment)) this.#keepOpen(segment);
+    else segment.file.close();
+  }
+
   #use(segment: Segment): void {
     segment.file.load();
     this.#current = segment;
+    this.#keepOpen(segment);
+  }
+
+  /** Counts a segment as used; the one unused for longest is closed. */
+  #keepOpen(segment: Segment): void {
     this.#open.delete(segment);
     this.#open.add(segment);
     if (this.#open.size <= OPEN_SEGMENTS_MAX) return;

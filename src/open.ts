@@ -6,7 +6,7 @@
  */
 
 import { assert } from "./assert.ts";
-import { type Chain, readChain } from "./chain.ts";
+import { beginsAnew, type Chain, readChain } from "./chain.ts";
 import { JsonEncoder } from "./json_encoder.ts";
 import type { Encoder } from "./encoder.ts";
 import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
@@ -102,9 +102,9 @@ function* openLocked(parts: OpenParts): Steps<Wal> {
     logger?.warn(`Cut ${tornBytes} bytes of unfinished writes, kept: ${where}`);
   }
   const { logId, formatName, firstIndex } = chain.manifest;
-  const emptied = repaired.segments[0]!.link.previousNumber === 0 &&
-    repaired.segments[0]!.link.generation > chain.manifest.generation;
-  const first = emptied ? repaired.segments[0]!.baseIndex : firstIndex;
+  const first = beginsAnew(chain)
+    ? chain.segments[0]!.link.baseIndex
+    : firstIndex;
   const log = { logId, formatName };
   return yield* start(parts, log, encoder, {
     repaired,

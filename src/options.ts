@@ -5,8 +5,15 @@
  * @module
  */
 
+import { BinaryEncoder } from "./binary_encoder.ts";
 import type { Encoder } from "./encoder.ts";
-import { alignPage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from "./format.ts";
+import { JsonEncoder } from "./json_encoder.ts";
+import {
+  alignPage,
+  FORMAT_NAME_BYTES,
+  SEGMENT_BYTES_MAX,
+  SEGMENT_BYTES_MIN,
+} from "./format.ts";
 import type { Logger } from "./logger.ts";
 import type { StoragePort, WalStorage } from "./storage.ts";
 
@@ -156,6 +163,7 @@ export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";
+  if (value instanceof URL) return value.href;
   if (Array.isArray(value)) return "an array";
   if (typeof value === "object" && value !== null) {
     return `an object of ${value.constructor?.name ?? "no class"}`;
@@ -223,8 +231,6 @@ function checkMode(
   return given;
 }
 
-const NAMES_BYTES_MAX = 32;
-
 function checkFormat(
   format: unknown,
 ): { format: string | undefined; encoder: Encoder | undefined } {
@@ -249,15 +255,25 @@ function checkFormat(
     );
   }
   const name = encoder!.name!;
-  const bytes = new TextEncoder().encode(name).length;
-  if (bytes === 0 || bytes > NAMES_BYTES_MAX || name.includes("\0")) {
+  checkEncoderName(name);
+  const own = format instanceof BinaryEncoder || format instanceof JsonEncoder;
+  if (!own && (name === "binary" || name === "json")) {
     throw new RangeError(
-      `Cannot open log: the encoder's name is ${show(name)}, expected 1 to ` +
-        `${NAMES_BYTES_MAX} bytes of text`,
+      `Cannot open log: format is an encoder named ${show(name)}, expected a ` +
+        `name that no encoder of this library has`,
     );
   }
-  const own = name === "binary" || name === "json";
   return { format: name, encoder: own ? undefined : encoder as Encoder };
+}
+
+function checkEncoderName(name: string): void {
+  const bytes = new TextEncoder().encode(name).length;
+  const wellFormed = !name.includes("\0") && !/\p{Surrogate}/u.test(name);
+  if (wellFormed && bytes > 0 && bytes <= FORMAT_NAME_BYTES) return;
+  throw new RangeError(
+    `Cannot open log: format is an encoder named ${show(name)}, expected a ` +
+      `name of 1 to ${FORMAT_NAME_BYTES} bytes of text`,
+  );
 }
 
 function checkLogger(logger: unknown): Logger | undefined {
@@ -288,16 +304,9 @@ function checkStorage(storage: unknown): StoragePort | undefined {
 
 /** A directory as given by the caller, as a path. */
 export function checkDirectory(directory: unknown): string {
-  if (typeof directory === "string" && directory !== "") {
-    if (!directory.includes("\0")) return stripSlash(directory);
-  }
-  if (directory instanceof URL) {
-    if (directory.protocol === "file:" && directory.host === "") {
-      return stripSlash(decodeURIComponent(directory.pathname));
-    }
-    throw new TypeError(
-      `Cannot open log: directory is ${directory.href}, expected a file: URL`,
-    );
+  const path = directory instanceof URL ? pathOf(directory) : directory;
+  if (typeof path === "string" && path !== "" && !path.includes("\0")) {
+    return path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
   }
   throw new TypeError(
     `Cannot open log: directory is ${show(directory)}, expected a path or a ` +
@@ -305,6 +314,11 @@ export function checkDirectory(directory: unknown): string {
   );
 }
 
-function stripSlash(path: string): string {
-  return path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
+function pathOf(url: URL): string | undefined {
+  if (url.protocol !== "file:" || url.host !== "") return undefined;
+  try {
+    return decodeURIComponent(url.pathname);
+  } catch {
+    return undefined;
+  }
 }

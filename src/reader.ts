@@ -183,6 +183,13 @@ export class WalReader {
   #checkRange(
     options: ReadOptions | undefined,
   ): { from: number; to: number; reverse: boolean; limit: number } {
+    if (
+      options !== undefined && (typeof options !== "object" || options === null)
+    ) {
+      throw new TypeError(
+        `Cannot read entries: options is ${show(options)}, expected an object`,
+      );
+    }
     const given = options ?? {};
     checkNames("read options", given, READ_OPTIONS);
     const { from, to, reverse, limit } = given;

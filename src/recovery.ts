@@ -8,6 +8,7 @@
 
 import { assert } from "./assert.ts";
 import {
+  beginsAnew,
   type Chain,
   type ChainSegment,
   clampToChain,
@@ -71,6 +72,10 @@ function isUntouched(directory: StorageDirectory, chain: Chain): boolean {
     !manifest.closed || mark.number !== tail.identity.number ||
     manifest.generation !== tail.link.generation
   ) return false;
+  const { segmentBytes } = tail.identity;
+  const entryCount = manifest.nextIndex - tail.link.baseIndex;
+  // In a segment that is full to the brim the index begins there.
+  if (mark.offset >= blocksBegin(segmentBytes, entryCount)) return true;
   const file = directory.open(tail.name, "read");
   if (file === undefined) return false;
   try {
@@ -82,6 +87,12 @@ function isUntouched(directory: StorageDirectory, chain: Chain): boolean {
   }
 }
 
+/** Where the index of so many entries can begin, a partial block included. */
+function blocksBegin(fileBytes: number, entryCount: number): number {
+  const ordinal = Math.max(0, Math.floor(entryCount / BLOCK_ENTRIES));
+  return blockOffset(fileBytes, ordinal);
+}
+
 /** The manifest's exact first index and its bound of the next one. */
 function checkIndexes(
   directory: StorageDirectory,
@@ -89,9 +100,8 @@ function checkIndexes(
   verdict: Verdict,
 ): void {
   const { manifest, segments } = chain;
-  const { baseIndex, generation } = segments[0]!.link;
-  // A cut that emptied the log is newer than the manifest.
-  if (generation > manifest.generation && segments.length === 1) return;
+  if (beginsAnew(chain)) return;
+  const { baseIndex } = segments[0]!.link;
   const { firstIndex } = manifest;
   const sameEnd = manifest.generation === segments.at(-1)!.link.generation;
   if (
@@ -203,9 +213,8 @@ class TailScan {
     const end = { number: identity.number, offset: scanner.completeEnd };
     // The unfinished batch before the hole counts as lost with the hole.
     const entryCount = scanner.completeNextIndex - link.baseIndex;
-    const ordinal = Math.floor(entryCount / BLOCK_ENTRIES);
     const to = last
-      ? Math.max(end.offset, blockOffset(file.bytes, ordinal))
+      ? Math.max(end.offset, blocksBegin(file.bytes, entryCount))
       : Math.max(end.offset, this.#limit(i));
     const behind = this.#search(file, i, end.offset, to, scanner);
     let tornBytes = behind.dirtyEnd - end.offset;

@@ -10,7 +10,12 @@
 
 import { crc32 } from "./crc32.ts";
 import { viewOf } from "./fields.ts";
-import { alignFrame, FLAG, FRAME_HEADER_BYTES } from "./format.ts";
+import {
+  alignFrame,
+  FLAG,
+  FRAME_ALIGNMENT,
+  FRAME_HEADER_BYTES,
+} from "./format.ts";
 import type { FrameHome, Wide } from "./frame.ts";
 import {
   frameFlags,
@@ -31,6 +36,7 @@ class FileWindow {
   readonly #file: StorageFile;
   readonly bytes = new Uint8Array(BUFFER_BYTES);
   readonly view = viewOf(this.bytes);
+  readonly #words = new Int32Array(this.bytes.buffer);
   #start = 0;
   #filled = 0;
 
@@ -46,6 +52,15 @@ class FileWindow {
       if (this.#filled < need) return -1;
     }
     return offset - this.#start;
+  }
+
+  /** The next frame boundary in the buffer, or its end, that is not zero. */
+  skipZeros(offset: number): number {
+    const words = this.#words;
+    const count = this.#filled >>> 2;
+    let i = (offset - this.#start) >>> 2;
+    while (i < count && words[i] === 0) i++;
+    return this.#start + 4 * (i & -2);
   }
 
   /** Readable bytes in the buffer from `offset` on. */
@@ -194,9 +209,13 @@ export function searchFrames(
     if (at < 0) break;
     const view = window.view;
     const here = dirtyBytes(view, at, Math.min(8, to - offset));
-    if (here > 0) dirtyEnd = offset + here;
-    let step = 8;
-    if (to - offset >= FRAME_HEADER_BYTES && here > 0) {
+    if (here === 0) {
+      offset = Math.max(offset + FRAME_ALIGNMENT, window.skipZeros(offset));
+      continue;
+    }
+    dirtyEnd = offset + here;
+    let step = FRAME_ALIGNMENT;
+    if (to - offset >= FRAME_HEADER_BYTES) {
       const index = frameIndex(view, at);
       if (
         index >= indexMin && index <= indexMax &&

@@ -10,7 +10,7 @@
  */
 
 import { AssertionError } from "./assert.ts";
-import { type Chain, readChain } from "./chain.ts";
+import { beginsAnew, type Chain, readChain } from "./chain.ts";
 import type { Encoder } from "./encoder.ts";
 import {
   SegmentNotFoundError,
@@ -92,12 +92,12 @@ export function openStillLog(storage: StoragePort, path: string): StillLog {
     const { chain, verdict } = look;
     const { manifest } = chain;
     const segments = chainSegments(folder, chain, verdict);
-    const first = segments[0]!;
-    const emptied = first.link.previousNumber === 0 &&
-      first.link.generation > manifest.generation;
+    const firstIndex = beginsAnew(chain)
+      ? segments[0]!.baseIndex
+      : manifest.firstIndex;
     const state = new LogState({
       segments,
-      firstIndex: emptied ? first.baseIndex : manifest.firstIndex,
+      firstIndex,
       generation: manifest.generation,
       nextSegment: chain.nextSegment,
     });

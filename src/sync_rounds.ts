@@ -19,6 +19,11 @@ import type { Segment } from "./segment.ts";
 import { syncAll } from "./steps.ts";
 import type { Clock, StorageDirectory, Syncable, SyncDone } from "./storage.ts";
 
+/** From so many unsynced segments on, a round starts in the background … */
+const UNSYNCED_SEGMENTS = 4;
+/** … and if no round ever gets to end, one blocks. */
+const UNSYNCED_SEGMENTS_MAX = 64;
+
 /** Where the log stands. */
 interface Place {
   position: Position;
@@ -48,6 +53,8 @@ export interface SyncedLog {
   end(): Position;
   /** The last entry now; `nextIndex - 1` while the log is empty. */
   lastIndex(): number;
+  /** Called when a sealed segment is durable: it is only read from now on. */
+  retire(segment: Segment): void;
   /** Called when the durable mark has moved. */
   markMoved(mark: Position): void;
   /** Called once, when a sync has failed. */
@@ -123,6 +130,15 @@ export class SyncRounds implements Syncable {
   get pending(): boolean {
     return this.#running !== undefined || this.#dirty.size > 0 ||
       this.#namesDirty;
+  }
+
+  /**
+   * Sealed segments keep their descriptors until they are durable: a log that
+   * nobody syncs must not run out of them, nor recovery have it all to scan.
+   */
+  bound(): void {
+    if (this.#dirty.size > UNSYNCED_SEGMENTS_MAX) this.sync();
+    else if (this.#dirty.size > UNSYNCED_SEGMENTS) this.startIfDirty();
   }
 
   /** Whether a segment's bytes wait for a sync, or one of it runs. */
@@ -231,7 +247,7 @@ export class SyncRounds implements Syncable {
 
   /** A sealed segment that is durable needs no writing side any more. */
   #retire(segment: Segment): void {
-    if (segment.sealed && !this.covers(segment)) segment.file.endWriting();
+    if (segment.sealed && !this.covers(segment)) this.#log.retire(segment);
   }
 
   #raise(place: Place): void {
@@ -295,7 +311,7 @@ export class SyncRounds implements Syncable {
    * The log now ends at `position` with entry `index`: marks and rounds in
    * flight count up to there only, and appends above it are rejected.
    */
-  clamp(position: Position, index: number): void {
+  clamp(position: Position, index: number, firstIndex: number): void {
     const places = [this.#running?.place, this.#blocked?.place];
     for (const place of places) {
       if (place === undefined) continue;
@@ -313,8 +329,8 @@ export class SyncRounds implements Syncable {
             `after ${index} meanwhile`,
           {
             index: waiter.index,
-            firstIndex: 0,
-            lastIndex: index,
+            firstIndex: index < firstIndex ? 0 : firstIndex,
+            lastIndex: index < firstIndex ? 0 : index,
             reason: "truncated",
           },
         ),

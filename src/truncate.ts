@@ -56,7 +56,7 @@ export function cutAfter(
     if (holder.file.writable) rounds.touch(holder);
   }
   state.generation++;
-  rounds.clamp(cut, index);
+  rounds.clamp(cut, index, state.firstIndex);
   for (const segment of gone) rounds.forget(segment);
   state.drop(gone);
   writer.forgetTerm();

@@ -11,6 +11,7 @@
  */
 
 import {
+  beginsAnew,
   type Chain,
   type ChainSegment,
   clampToChain,
@@ -342,9 +343,6 @@ class Verifier {
   /** The manifest's bounds against what the segments hold. */
   #checkManifest(findings: Finding[], nextIndex: number): void {
     const { manifest, segments } = this.#chain;
-    const first = segments[0]!.link;
-    const emptied = first.previousNumber === 0 &&
-      first.generation > manifest.generation;
     const wrong = (from: number, to: number, message: string) => {
       findings.push({
         kind: "damage",
@@ -355,8 +353,8 @@ class Verifier {
         message,
       });
     };
-    const { baseIndex } = first;
-    if (!emptied && manifest.firstIndex < baseIndex) {
+    const { baseIndex } = segments[0]!.link;
+    if (!beginsAnew(this.#chain) && manifest.firstIndex < baseIndex) {
       const message = `found ${manifest.firstIndex} as the first entry, ` +
         `expected ${baseIndex} as in the first segment`;
       wrong(manifest.firstIndex, baseIndex - 1, message);

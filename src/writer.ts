@@ -89,6 +89,10 @@ export class LogWriter implements SyncedLog {
     this.#parts.onMark(mark.number);
   }
 
+  retire(segment: Segment): void {
+    this.#state.retire(segment);
+  }
+
   failed(error: WalFailedError): void {
     this.#parts.onFailure(error);
   }
@@ -329,6 +333,7 @@ export class LogWriter implements SyncedLog {
     });
     previous.seal(this.#parts.storage.clock.nowMs());
     this.rounds.touch(previous);
+    this.rounds.bound();
     return segment;
   }
 

@@ -684,7 +684,8 @@ class SimulatedFile implements StorageFile {
   readonly #control: Control;
   readonly #writable: boolean;
   /** How many of the file's failed syncs this descriptor has reported. */
-  #errorsSeen: number;
+  #blockingSeen: number;
+  #soonSeen: number;
   #mapped = false;
   #syncing = false;
   #closed = false;
@@ -700,7 +701,9 @@ class SimulatedFile implements StorageFile {
     this.#writable = place.writable;
     this.#inode = inode;
     this.#control = control;
-    this.#errorsSeen = inode.errors;
+    // The file has two descriptors, and each is told of an error once.
+    this.#blockingSeen = inode.errors;
+    this.#soonSeen = inode.errors;
     control.hold(inode, 1);
   }
 
@@ -748,12 +751,14 @@ class SimulatedFile implements StorageFile {
     const inode = this.#inode;
     const dirty = inode.dirtyPages();
     if (fault !== undefined) {
-      this.#errorsSeen = inode.forget(dirty);
+      this.#blockingSeen = inode.forget(dirty);
       throw fault;
     }
     for (const page of dirty) inode.writeBack(page);
-    const earlier = this.#unreported();
-    if (earlier !== undefined) throw earlier;
+    const { errors } = inode;
+    if (this.#blockingSeen === errors) return;
+    this.#blockingSeen = errors;
+    throw failure("sync", this.#path, "EIO");
   }
 
   syncSoon(done: SyncDone): void {
@@ -762,7 +767,7 @@ class SimulatedFile implements StorageFile {
     const { random } = this.#control;
     const inode = this.#inode;
     const owed = new Set(inode.dirtyPages());
-    const fail = () => void (this.#errorsSeen = inode.forget(owed));
+    const fail = () => void (this.#soonSeen = inode.forget(owed));
     this.#syncing = true;
     inode.owed.add(owed);
     // The disk works before anybody is told: some pages, or the error.
@@ -806,8 +811,8 @@ class SimulatedFile implements StorageFile {
 
   /** Another descriptor saw a sync fail; this one says so once as well. */
   #unreported(): StorageError | undefined {
-    if (this.#errorsSeen === this.#inode.errors) return undefined;
-    this.#errorsSeen = this.#inode.errors;
+    if (this.#soonSeen === this.#inode.errors) return undefined;
+    this.#soonSeen = this.#inode.errors;
     return failure("sync", this.#path, "EIO");
   }
 
