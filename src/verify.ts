@@ -112,6 +112,7 @@ interface Scan {
 class Verifier {
   readonly #directory: StorageDirectory;
   readonly #chain: Chain;
+  readonly #firstIndex: number;
   readonly #holes: Hole[] = [];
   readonly #indexFaults: (IndexFault & { number: number; segment: string })[] =
     [];
@@ -123,6 +124,10 @@ class Verifier {
   constructor(directory: StorageDirectory, chain: Chain) {
     this.#directory = directory;
     this.#chain = chain;
+    const { baseIndex } = chain.segments[0]!.link;
+    this.#firstIndex = beginsAnew(chain)
+      ? baseIndex
+      : Math.max(chain.manifest.firstIndex, baseIndex);
   }
 
   *run(): Generator<VerifyProgress, VerifyReport> {
@@ -135,10 +140,9 @@ class Verifier {
     for (let i = 0; i < segments.length; i++) yield* this.#verifySegment(i);
     const findings = this.#judge();
     const end = this.#judgeEnd(findings);
-    const first = Math.max(manifest.firstIndex, segments[0]!.link.baseIndex);
     return {
       findings,
-      entryCount: Math.max(0, end - first - this.#lost),
+      entryCount: Math.max(0, end - this.#firstIndex - this.#lost),
       segmentCount: segments.length,
       bytes: this.#bytesDone,
     };
@@ -300,7 +304,7 @@ class Verifier {
     for (const hole of this.#holes) {
       const place = { number: hole.number, offset: hole.vouchedFrom };
       if (comparePositions(this.#durable, place) <= 0) continue;
-      const damage = damageOfHole(hole, manifest.firstIndex);
+      const damage = damageOfHole(hole, this.#firstIndex);
       if (damage === undefined) continue;
       findings.push(damage);
       const { firstLostIndex, lastLostIndex } = damage;

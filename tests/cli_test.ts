@@ -130,12 +130,12 @@ test("cli: help, version and wrong use", async () => {
   ];
   using folder = temporaryFolder();
   const base = join(folder.path, "a");
-  for (const [args, message] of wrong) {
+  await Promise.all(wrong.map(async ([args, message]) => {
     const placed = args.map((arg) => arg === "a" ? base : arg);
     const { code, text, errors } = await walrus(placed);
     assertOneLine(errors, message);
     assertEquals([code, text], [2, ""], args.join(" "));
-  }
+  }));
   assertEquals(listAll(folder.path), []);
 });
 
@@ -314,7 +314,8 @@ for (const [signal, expected] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
     child.stdin.write("a\nb\nc\nhalf a li");
     await until(() => fs.existsSync(join(log, "manifest")));
     await until(() => countEntries(log) >= 2);
-    child.kill(signal);
+    // Deno's child.kill() would close the child's input first.
+    process.kill(child.pid!, signal);
     const { code, errors } = await ended;
     assertEquals(code, expected, errors);
     assertStringIncludes(errors, "Appended 3 entries");
@@ -430,11 +431,11 @@ test("cli: what is no log is refused, and nothing is made", async () => {
     [go, "[UNSUPPORTED_FORMAT]"],
   ];
   for (const command of ["dump", "stat", "verify"]) {
-    for (const [path, expected] of cases) {
+    await Promise.all(cases.map(async ([path, expected]) => {
       const { code, text, errors } = await walrus([command, path]);
       assertOneLine(errors, expected);
       assertEquals([code, text], [3, ""], `${command} ${path}`);
-    }
+    }));
   }
   for (const path of [file, go]) {
     const { code, errors } = await walrus(["append", path], "x\n");
