@@ -515,11 +515,14 @@ describe("openWal(): damage and torn tails", () => {
       place.sound = false;
       const wal = await twin.open(place);
       assertEquals(wal.get(1).text(), "entry 1");
-      for (
-        const read of [() => wal.get(2), () => wal.at(2), () => [...wal]]
-      ) {
+      const reads: (() => unknown)[] = [
+        () => wal.get(2),
+        () => wal.at(2),
+        () => [...wal],
+      ];
+      for (const read of reads) {
         const error = await assertRejects(
-          () => Promise.resolve().then(read),
+          () => Promise.resolve().then<unknown>(read),
           WalError,
         ) as WalError & { index: number; segment: string; offset: number };
         assertStrictEquals(error.code, "CHECKSUM_MISMATCH");
