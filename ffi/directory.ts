@@ -220,7 +220,7 @@ export class DiskDirectory implements StorageDirectory {
 
   #path(name: string): string {
     const parts = name.split("/");
-    const odd = parts.length > 2 || parts.some((part) => !isBareName(part));
+    const odd = parts.length > 3 || parts.some((part) => !isBareName(part));
     assert(!odd, `"${name}" is not a name in the log's folder`);
     return `${this.path === "/" ? "" : this.path}/${name}`;
   }

@@ -93,13 +93,9 @@ class MemoryDirectory implements StorageDirectory {
   }
 
   list(folder?: string): DirectoryEntry[] {
-    let { entries } = this.#folder;
-    if (folder !== undefined) {
-      const found = entries.get(folder);
-      if (found === undefined) throw this.#refused("list", folder, "ENOENT");
-      if (!isFolder(found)) throw this.#refused("list", folder, "ENOTDIR");
-      entries = found.entries;
-    }
+    const entries = folder === undefined
+      ? this.#folder.entries
+      : this.#sub("list", folder).entries;
     return [...entries].map(([name, entry]): DirectoryEntry => {
       return { name, kind: isFolder(entry) ? "directory" : "file" };
     });
@@ -157,9 +153,7 @@ class MemoryDirectory implements StorageDirectory {
   }
 
   syncFolder(name: string): void {
-    const found = this.#folder.entries.get(name);
-    if (found === undefined) throw this.#refused("sync", name, "ENOENT");
-    if (!isFolder(found)) throw this.#refused("sync", name, "ENOTDIR");
+    this.#sub("sync", name);
   }
 
   sync(): void {}
@@ -199,12 +193,22 @@ class MemoryDirectory implements StorageDirectory {
     name: string,
   ): { entries: MemoryFolder["entries"]; key: string } {
     const parts = name.split("/");
-    assert(parts.length <= 2 && !parts.includes(""), `odd name "${name}"`);
-    if (parts.length === 1) return { entries: this.#folder.entries, key: name };
-    const found = this.#folder.entries.get(parts[0]);
-    if (found === undefined) throw this.#refused(operation, name, "ENOENT");
-    if (!isFolder(found)) throw this.#refused(operation, name, "ENOTDIR");
-    return { entries: found.entries, key: parts[1] };
+    assert(parts.length <= 3 && !parts.includes(""), `odd name "${name}"`);
+    const key = parts.pop()!;
+    if (parts.length === 0) return { entries: this.#folder.entries, key };
+    return { entries: this.#sub(operation, parts.join("/")).entries, key };
+  }
+
+  /** A folder inside this one. */
+  #sub(operation: string, name: string): MemoryFolder {
+    let folder = this.#folder;
+    for (const part of name.split("/")) {
+      const found = folder.entries.get(part);
+      if (found === undefined) throw this.#refused(operation, name, "ENOENT");
+      if (!isFolder(found)) throw this.#refused(operation, name, "ENOTDIR");
+      folder = found;
+    }
+    return folder;
   }
 
   #refused(operation: string, name: string, code: string): Error {

@@ -5,8 +5,7 @@
  */
 
 import type { EntryFields, EntryInput } from "./entry.ts";
-import { EmptyDataError } from "./errors.ts";
-import { checkFields } from "./input.ts";
+import { checkFields, noData } from "./input.ts";
 import { show } from "./options.ts";
 
 /**
@@ -41,13 +40,9 @@ export class Batch implements Iterable<EntryFields> {
     const fields = typeof entry === "string" || entry instanceof Uint8Array
       ? { data: entry }
       : entry;
-    checkFields(fields);
+    checkFields(fields, "add");
     const data = fields.data;
-    if (data === undefined || data === null) {
-      throw new EmptyDataError(
-        `Cannot add entry: data is ${data}, expected a string or a Uint8Array`,
-      );
-    }
+    if (data === undefined || data === null) throw noData(data, "add");
     if (typeof data !== "string" && !(data instanceof Uint8Array)) {
       throw new TypeError(
         `Cannot add entry: data is ${show(data)}, expected a string or a ` +

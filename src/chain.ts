@@ -12,6 +12,7 @@ import {
   corruptedFile,
   readCandidate,
   readManifest,
+  sealedLastIndex,
 } from "./folder.ts";
 import type { Identity, Link } from "./header.ts";
 import {
@@ -83,11 +84,11 @@ export function readChain(directory: StorageDirectory): Chain | undefined {
       candidates.push(readCandidate(directory, name, number, manifest));
     }
   }
+  candidates.sort((a, b) => a.number - b.number);
   if (manifest === undefined) {
     refuseOrphans(directory, candidates);
     return undefined;
   }
-  candidates.sort((a, b) => a.number - b.number);
   const segments = buildChain(directory, manifest, candidates);
   sortLeftovers(directory, manifest, candidates, segments, leftovers);
   const highest = candidates.at(-1)?.number ?? 0;
@@ -160,10 +161,17 @@ function buildChain(
   if (firstError !== undefined) throw firstError;
   const highest = candidates.findLast((one) => one.link !== undefined);
   const found = highest === undefined ? "none" : `segment ${highest.number}`;
-  throw corruptedFile(
-    `${directory.path}/${MANIFEST_NAME}`,
-    `names segment ${manifest.lastSegment} as one that was there: the last ` +
-      `readable one is ${found}, expected it or a later one`,
+  const path = `${directory.path}/${MANIFEST_NAME}`;
+  throw new WalCorruptedError(
+    `Cannot open log: "${path}" names segment ${manifest.lastSegment} as one ` +
+      `that was there: the last readable one is ${found}, expected it or a ` +
+      `later one`,
+    {
+      segment: path,
+      offset: 0,
+      firstLostIndex: indexAfter(directory, byNumber, manifest.lastSegment),
+      lastLostIndex: manifest.nextIndex - 1,
+    },
   );
 }
 
@@ -177,7 +185,11 @@ function walkBack(
   for (let number = tail;;) {
     const candidate = byNumber.get(number);
     const next = segments.at(-1);
-    const segment = checkMember(directory, candidate, number, next);
+    const lostFirst = () =>
+      number === manifest.firstSegment
+        ? manifest.firstIndex
+        : indexAfter(directory, byNumber, number);
+    const segment = checkMember(directory, candidate, number, next, lostFirst);
     if (segment instanceof WalCorruptedError) return { number, error: segment };
     segments.push(segment);
     const { link } = segment;
@@ -202,6 +214,7 @@ function checkMember(
   candidate: Candidate | undefined,
   number: number,
   next: ChainSegment | undefined,
+  firstLostIndex: () => number,
 ): ChainSegment | WalCorruptedError {
   const name = candidate?.name ?? segmentName(number);
   const path = `${directory.path}/${name}`;
@@ -210,7 +223,7 @@ function checkMember(
     new WalCorruptedError(`Cannot open log: "${path}" ${what}`, {
       segment: path,
       offset: 0,
-      firstLostIndex: candidate?.link?.baseIndex ?? lost,
+      firstLostIndex: candidate?.link?.baseIndex ?? firstLostIndex(),
       lastLostIndex: lost,
     });
   if (candidate === undefined) {
@@ -234,6 +247,17 @@ function checkMember(
     return fail("contradicts its successor, expected matching links");
   }
   return { name, identity, link };
+}
+
+/** The index after the last sealed segment below `number`; 0 if untold. */
+function indexAfter(
+  directory: StorageDirectory,
+  byNumber: ReadonlyMap<number, Candidate>,
+  number: number,
+): number {
+  const lower = [...byNumber.values()].findLast((one) => one.number < number);
+  const lastIndex = lower && sealedLastIndex(directory, lower);
+  return lastIndex === undefined ? 0 : lastIndex + 1;
 }
 
 /** Whether frames that end at `end` could be those of so many entries. */

@@ -8,6 +8,7 @@
 
 import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
 import {
+  FOOTER_BYTES,
   FORMAT_VERSION,
   HEADER_BYTES,
   MANIFEST_BYTES,
@@ -22,6 +23,7 @@ import {
   type Link,
 } from "./header.ts";
 import { decodeManifest, type Manifest } from "./manifest.ts";
+import { decodeFooter } from "./segment_index.ts";
 import type { StorageDirectory } from "./storage.ts";
 
 /** A file with a segment's name. */
@@ -158,5 +160,22 @@ function checkIdentity(
   if (identity.formatName !== manifest.formatName) {
     const is = `has format "${identity.formatName}"`;
     throw corruptedFile(path, `${is}, expected "${manifest.formatName}"`);
+  }
+}
+
+/** What a sealed segment's footer gives as its last entry, if it is sound. */
+export function sealedLastIndex(
+  directory: StorageDirectory,
+  candidate: Candidate,
+): number | undefined {
+  const { name, identity } = candidate;
+  const file = identity && directory.open(name, "read");
+  if (file === undefined) return undefined;
+  try {
+    const footer = new Uint8Array(FOOTER_BYTES);
+    file.readAt(footer, file.bytes - FOOTER_BYTES);
+    return decodeFooter(footer, identity!.salt)?.lastIndex;
+  } finally {
+    file.close();
   }
 }

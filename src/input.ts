@@ -104,21 +104,22 @@ function stageFields(
 }
 
 /** Checks that an input is an object that may have fields. */
-export function checkFields(input: EntryFields): void {
-  if (input === undefined || input === null) throw noData(input);
+export function checkFields(input: EntryFields, verb = "append"): void {
+  if (input === undefined || input === null) throw noData(input, verb);
   if (
     typeof input === "object" && !Array.isArray(input) &&
     !ArrayBuffer.isView(input) && !((input as unknown) instanceof ArrayBuffer)
   ) return;
   throw new TypeError(
-    `Cannot append entry: it is ${show(input)}, expected a string, a ` +
+    `Cannot ${verb} entry: it is ${show(input)}, expected a string, a ` +
       `Uint8Array or an object with data`,
   );
 }
 
-function noData(data: unknown): EmptyDataError {
+/** The error for data that is not there. */
+export function noData(data: unknown, verb = "append"): EmptyDataError {
   return new EmptyDataError(
-    `Cannot append entry: data is ${data}, expected a string or a ` +
+    `Cannot ${verb} entry: data is ${data}, expected a string or a ` +
       `Uint8Array; zero bytes are allowed`,
   );
 }

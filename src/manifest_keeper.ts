@@ -19,6 +19,8 @@ export class ManifestKeeper {
   #installed = 0;
   #segment = 0;
   #renewing: Promise<void> | undefined;
+  #ended = false;
+  readonly #temporary = new Set<string>();
 
   /** A keeper for the log in `directory`, as `describe` says it is. */
   constructor(
@@ -34,24 +36,38 @@ export class ManifestKeeper {
    * folder still has to be synced. What was asked for later wins.
    */
   *replace(closed: boolean): Steps<void> {
+    if (this.#ended) return;
     const turn = ++this.#asked;
     const manifest = this.#describe(closed);
     const temporary = `${MANIFEST_NAME}.${turn}.tmp`;
     const file = createFresh(this.#directory, temporary, MANIFEST_BYTES);
-    let placed = false;
+    this.#temporary.add(temporary);
     try {
       file.writeAt(encodeManifest(manifest), 0);
       yield [file];
-      if (turn > this.#installed) {
+      if (turn > this.#installed && !this.#ended) {
         this.#directory.rename(temporary, MANIFEST_NAME);
+        this.#temporary.delete(temporary);
         this.#installed = turn;
-        placed = true;
         this.#segment = manifest.lastSegment;
       }
     } finally {
       file.close();
-      if (!placed) removeQuietly(this.#directory, temporary);
+      if (!this.#ended) this.#remove(temporary);
     }
+  }
+
+  #remove(name: string): void {
+    if (this.#temporary.delete(name)) removeQuietly(this.#directory, name);
+  }
+
+  /**
+   * Ends it while the lock is still held: what a blocking close overtook
+   * touches the folder no more, for it may have another writer by then.
+   */
+  end(): void {
+    this.#ended = true;
+    for (const name of this.#temporary) this.#remove(name);
   }
 
   /**

@@ -259,7 +259,9 @@ function checkFormat(
   const own = format instanceof BinaryEncoder || format instanceof JsonEncoder;
   if (!own && (name === "binary" || name === "json")) {
     throw new RangeError(
-      `Cannot open log: format is an encoder named ${show(name)}, expected a ` +
+      `Cannot open log: format is an encoder whose name is ${
+        show(name)
+      }, expected a ` +
         `name that no encoder of this library has`,
     );
   }
@@ -271,7 +273,9 @@ function checkEncoderName(name: string): void {
   const wellFormed = !name.includes("\0") && !/\p{Surrogate}/u.test(name);
   if (wellFormed && bytes > 0 && bytes <= FORMAT_NAME_BYTES) return;
   throw new RangeError(
-    `Cannot open log: format is an encoder named ${show(name)}, expected a ` +
+    `Cannot open log: format is an encoder whose name is ${
+      show(name)
+    }, expected a ` +
       `name of 1 to ${FORMAT_NAME_BYTES} bytes of text`,
   );
 }

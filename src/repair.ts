@@ -72,7 +72,6 @@ export function* repair(parts: CutParts): Steps<Repaired> {
   const { generation } = segments.at(-1)!.link;
   const { nextSegment } = chain;
   const saved = new CutFolder(parts);
-  saved.removeTemporary();
   if (verdict.outcome === "torn") saved.copyTorn();
   const index = verdict.closed ? undefined : yield* rewrite(parts, segments);
   let repaired: Repaired = {
@@ -87,6 +86,8 @@ export function* repair(parts: CutParts): Steps<Repaired> {
       verdict.endSegment < chain.segments.length - 1);
   if (cutHere) repaired = yield* cut(parts, repaired);
   else grow(directory, segments.at(-1)!, index);
+  // Only now can nothing refuse any more, and a refusal changes nothing.
+  saved.removeTemporary();
   yield* saved.moveAway();
   return { ...repaired, savedPath: saved.path };
 }

@@ -91,8 +91,8 @@ export interface DirectoryEntry {
 }
 
 /**
- * The log's folder. Names are relative to it; a name may have one folder in
- * front (`cut/…`). `sync` makes the names in the folder itself durable.
+ * The log's folder. Names are relative to it; a name may have up to two
+ * folders in front (`cut/TIME/…`). `sync` makes the names in the folder itself durable.
  */
 export interface StorageDirectory extends Syncable {
   /** The folder's path, as errors name it. */

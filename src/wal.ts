@@ -77,6 +77,7 @@ export class Wal extends WalReader {
   #calls = 0;
   #closing: Promise<void> | undefined;
   #closed = false;
+  #ended = false;
   #closeError: { error: unknown } | undefined;
   #stopTimer: (() => void) | undefined;
 
@@ -275,7 +276,7 @@ export class Wal extends WalReader {
       this.#parts.logger?.warn("The manifest could not be renewed", error);
       return;
     }
-    discard(folder, cut);
+    if (!this.#ended) discard(folder, cut);
   }
 
   #isChainDurable(): boolean {
@@ -389,6 +390,8 @@ export class Wal extends WalReader {
       this.#closeError = { error };
       throw error;
     } finally {
+      this.#parts.keeper.end();
+      this.#ended = true;
       this.#state.close();
       folder.close();
       lock.release();

@@ -36,7 +36,6 @@ export const LAYERS: readonly (readonly string[])[] = [
   [
     "batch.ts",
     "calls.ts",
-    "folder.ts",
     "fresh_file.ts",
     "frame_search.ts",
     "scan.ts",
