@@ -7,6 +7,7 @@
 
 import { writeSync } from "node:fs";
 import process from "node:process";
+import { setImmediate } from "node:timers";
 
 const STANDARD_OUTPUT = 1;
 const RETRY_MS = 2;
@@ -23,6 +24,8 @@ export class PipeClosedError extends Error {
  * is written is out, whenever the process ends.
  */
 export async function writeOut(bytes: Uint8Array): Promise<void> {
+  // A turn of the event loop: without it Bun frees large buffers late.
+  await new Promise<void>((resolve) => setImmediate(resolve));
   for (let at = 0; at < bytes.length;) {
     try {
       at += writeSync(STANDARD_OUTPUT, bytes, at, bytes.length - at);

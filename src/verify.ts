@@ -26,7 +26,6 @@ import {
   FLAG,
   FOOTER_BYTES,
   HEADER_BYTES,
-  MANIFEST_NAME,
 } from "./format.ts";
 import {
   damageOfError,
@@ -117,6 +116,7 @@ class Verifier {
   readonly #indexFaults: (IndexFault & { number: number; segment: string })[] =
     [];
   #durable: Position = NOWHERE;
+  #closed = false;
   #bytesDone = 0;
   #bytesTotal = 0;
   #lost = 0;
@@ -134,6 +134,7 @@ class Verifier {
     const { manifest, segments, leftovers } = this.#chain;
     const marks = [manifest, ...segments.map(({ link }) => link), ...leftovers];
     for (const { mark } of marks) this.#raise(mark);
+    this.#closed = this.#isClosed();
     for (let i = 0; i < segments.length; i++) {
       this.#bytesTotal += this.#limitOf(i) - HEADER_BYTES;
     }
@@ -148,6 +149,18 @@ class Verifier {
     };
   }
 
+  /** Whether the manifest's mark is the log's exact end. */
+  #isClosed(): boolean {
+    const { manifest } = this.#chain;
+    try {
+      return manifest.closed && lookAtLog(this.#directory).verdict.closed;
+    } catch (error) {
+      // Then the end is not to be had but from the manifest.
+      if (error instanceof WalCorruptedError) return manifest.closed;
+      throw error;
+    }
+  }
+
   #raise(mark: Position): void {
     const place = clampToChain(mark, this.#chain.segments);
     if (place !== undefined) this.#durable = laterOf(this.#durable, place);
@@ -159,8 +172,8 @@ class Verifier {
     const next = segments[i + 1];
     if (next !== undefined) return next.link.previousEnd;
     const { number, segmentBytes } = segments[i]!.identity;
-    const { closed, mark } = manifest;
-    if (closed && mark.number === number) return mark.offset;
+    const { mark } = manifest;
+    if (this.#closed && mark.number === number) return mark.offset;
     return segmentBytes - FOOTER_BYTES;
   }
 
@@ -170,7 +183,7 @@ class Verifier {
     const next = segments[i + 1];
     const { number, salt } = member.identity;
     const path = `${this.#directory.path}/${member.name}`;
-    const closed = manifest.closed && manifest.mark.number === number;
+    const closed = this.#closed && manifest.mark.number === number;
     const file = this.#directory.open(member.name, "read");
     if (file === undefined) return this.#missing(member, path);
     try {
@@ -284,6 +297,9 @@ class Verifier {
     const batch = scanner.completeEnd === offset
       ? ""
       : ` in the batch that begins with entry ${scanner.completeNextIndex}`;
+    const message = last !== undefined && last < nextIndex
+      ? `found entry ${nextIndex - 1}, expected ${last - 1} as the last one`
+      : `found ${was}, expected a sound frame of entry ${nextIndex}${batch}`;
     this.#holes.push({
       number: member.identity.number,
       segment: path,
@@ -292,14 +308,12 @@ class Verifier {
       vouchedFrom: offset === limit ? 0 : offset,
       firstLostIndex: nextIndex,
       lastLostIndex: last === undefined ? Math.max(nextIndex, known) : last - 1,
-      message: `found ${was}, expected a sound frame of entry ${nextIndex}` +
-        batch,
+      message,
     });
   }
 
   /** What the holes and faults mean, now that the durable mark is known. */
   #judge(): Finding[] {
-    const { manifest } = this.#chain;
     const findings: Finding[] = [];
     for (const hole of this.#holes) {
       const place = { number: hole.number, offset: hole.vouchedFrom };
@@ -312,7 +326,7 @@ class Verifier {
     }
     for (const fault of this.#indexFaults) {
       // Opening makes the index again behind the durable mark.
-      const remade = !manifest.closed && fault.number >= this.#durable.number;
+      const remade = !this.#closed && fault.number >= this.#durable.number;
       if (!remade) findings.push(lossless("index", fault));
     }
     return findings;
@@ -335,38 +349,11 @@ class Verifier {
             `it; the next opening cuts them and keeps them in "cut"`,
         }));
       }
-      if (!damaged) this.#checkManifest(findings, nextIndex);
       return nextIndex;
     } catch (error) {
       if (!(error instanceof WalCorruptedError)) throw error;
       if (!damaged) findings.push(damageOfError(error));
       return Math.max(manifest.nextIndex, segments.at(-1)!.link.baseIndex);
-    }
-  }
-
-  /** The manifest's bounds against what the segments hold. */
-  #checkManifest(findings: Finding[], nextIndex: number): void {
-    const { manifest, segments } = this.#chain;
-    const wrong = (from: number, to: number, message: string) => {
-      findings.push({
-        kind: "damage",
-        segment: `${this.#directory.path}/${MANIFEST_NAME}`,
-        offset: 0,
-        firstLostIndex: from,
-        lastLostIndex: to,
-        message,
-      });
-    };
-    const { baseIndex } = segments[0]!.link;
-    if (!beginsAnew(this.#chain) && manifest.firstIndex < baseIndex) {
-      const message = `found ${manifest.firstIndex} as the first entry, ` +
-        `expected ${baseIndex} as in the first segment`;
-      wrong(manifest.firstIndex, baseIndex - 1, message);
-    }
-    if (manifest.nextIndex > nextIndex) {
-      const message = `found entries up to ${manifest.nextIndex - 1}, ` +
-        `expected ${nextIndex - 1} as in the last segment`;
-      wrong(nextIndex, manifest.nextIndex - 1, message);
     }
   }
 }
