@@ -161,11 +161,14 @@ function buildChain(
   if (firstError !== undefined) throw firstError;
   const highest = candidates.findLast((one) => one.link !== undefined);
   const found = highest === undefined ? "none" : `segment ${highest.number}`;
-  const path = `${directory.path}/${MANIFEST_NAME}`;
+  const named = byNumber.get(manifest.lastSegment);
+  const path = `${directory.path}/${named?.name ?? MANIFEST_NAME}`;
+  const what = named === undefined
+    ? `names segment ${manifest.lastSegment} as one that was there: the last ` +
+      `readable one is ${found}, expected it or a later one`
+    : `has a damaged header, expected that of the log's last segment`;
   throw new WalCorruptedError(
-    `Cannot open log: "${path}" names segment ${manifest.lastSegment} as one ` +
-      `that was there: the last readable one is ${found}, expected it or a ` +
-      `later one`,
+    `Cannot open log: "${path}" ${what}`,
     {
       segment: path,
       offset: 0,

@@ -113,6 +113,7 @@ export class LogState {
   generation: number;
   /** The number of the next segment. */
   nextSegment: number;
+  readonly #damaged: ((path: string) => void) | undefined;
   readonly #open = new Set<Segment>();
   #current: Segment | undefined;
 
@@ -122,12 +123,16 @@ export class LogState {
     firstIndex: number;
     generation: number;
     nextSegment: number;
+    /** Told when a segment's index turns out to be damaged. */
+    damaged?: ((path: string) => void) | undefined;
   }) {
     assert(state.segments.length > 0, "a log has at least one segment");
     this.segments = state.segments;
     this.firstIndex = state.firstIndex;
     this.generation = state.generation;
     this.nextSegment = state.nextSegment;
+    this.#damaged = state.damaged;
+    for (const one of state.segments) one.onDamagedIndex = state.damaged;
   }
 
   /** The last segment. */
@@ -199,6 +204,7 @@ export class LogState {
   /** Puts a new segment at the end of the chain. */
   push(segment: Segment): void {
     this.segments.push(segment);
+    segment.onDamagedIndex = this.#damaged;
     this.nextSegment = Math.max(this.nextSegment, segment.number + 1);
   }
 

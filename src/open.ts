@@ -236,12 +236,68 @@ function* start(
   found: Found,
 ): Steps<Wal> {
   const { storage, directory, options, lock } = parts;
-  const { repaired, firstIndex } = found;
-  const state = new LogState({ ...repaired, firstIndex });
-  const warnDamaged = (path: string) =>
-    options.logger?.warn(`The index of "${path}" is damaged; read the frames`);
-  for (const segment of state.segments) segment.onDamagedIndex = warnDamaged;
-  // The writer is there before the log that it reports to.
+  const joined = join(parts, log, encoder, found);
+  const { state, writer, rounds, holder } = joined;
+  const keeper = new ManifestKeeper(
+    directory,
+    (closed) => state.describe(log, rounds, closed),
+  );
+  try {
+    yield* keeper.replace(false);
+    yield [directory];
+    // Only a durable manifest without them lets segments go.
+    for (const name of found.unlink) removeQuietly(directory, name);
+    if (found.closedEnd === undefined) writer.writeWatermark();
+  } catch (error) {
+    state.close();
+    throw error;
+  }
+  const ms = (storage.clock.monotonicNs() - parts.startNs) / 1e6;
+  const { entryCount } = state;
+  holder.wal = walInternals().make({
+    directory: directory.path,
+    state,
+    encoder,
+    verifyReads: options.verifyReads,
+    recovery: { ...found.report, entryCount, ms, gaps: [] },
+    port: storage,
+    folder: directory,
+    lock,
+    writer,
+    rounds,
+    keeper,
+    sync: options.sync,
+    syncIntervalMs: options.syncIntervalMs,
+    segmentBytes: options.segmentBytes,
+    logger: options.logger,
+    closedEnd: found.closedEnd,
+  });
+  return holder.wal;
+}
+
+interface Joined {
+  readonly state: LogState;
+  readonly writer: LogWriter;
+  readonly rounds: SyncRounds;
+  /** The writer is there before the log that it reports to. */
+  readonly holder: { wal?: Wal };
+}
+
+/** Segments, writer and sync rounds, each told of the others. */
+function join(
+  parts: OpenParts,
+  log: LogIdentity,
+  encoder: Encoder | undefined,
+  found: Found,
+): Joined {
+  const { storage, directory, options } = parts;
+  const { logger } = options;
+  const state = new LogState({
+    ...found.repaired,
+    firstIndex: found.firstIndex,
+    damaged: (path) =>
+      logger?.warn(`The index of "${path}" is damaged; its frames are read`),
+  });
   const holder: { wal?: Wal } = {};
   const writer = new LogWriter({
     storage,
@@ -263,44 +319,5 @@ function* start(
   const rounds = new SyncRounds(directory, clock, writer, durable, last);
   writer.rounds = rounds;
   active.frames.setMark(durable);
-  const keeper = new ManifestKeeper(
-    directory,
-    (closed) => state.describe(log, rounds, closed),
-  );
-  try {
-    yield* keeper.replace(false);
-    yield [directory];
-    // Only a durable manifest without them lets segments go.
-    for (const name of found.unlink) removeQuietly(directory, name);
-    if (found.closedEnd === undefined) writer.writeWatermark();
-  } catch (error) {
-    state.close();
-    throw error;
-  }
-  const ms = (clock.monotonicNs() - parts.startNs) / 1e6;
-  const recovery = {
-    ...found.report,
-    entryCount: state.entryCount,
-    ms,
-    gaps: [],
-  };
-  holder.wal = walInternals().make({
-    directory: directory.path,
-    state,
-    encoder,
-    verifyReads: options.verifyReads,
-    recovery,
-    port: storage,
-    folder: directory,
-    lock,
-    writer,
-    rounds,
-    keeper,
-    sync: options.sync,
-    syncIntervalMs: options.syncIntervalMs,
-    segmentBytes: options.segmentBytes,
-    logger: options.logger,
-    closedEnd: found.closedEnd,
-  });
-  return holder.wal;
+  return { state, writer, rounds, holder };
 }

@@ -43,7 +43,8 @@ export const LAYERS: readonly (readonly string[])[] = [
     "segment_index.ts",
   ],
   // Segments and what they make up.
-  ["chain.ts", "index_check.ts", "index_rebuild.ts"],
+  ["folder.ts", "index_rebuild.ts", "manifest_keeper.ts"],
+  ["chain.ts", "index_check.ts"],
   ["recovery.ts", "segment.ts"],
   ["cut_folder.ts", "log_state.ts", "sync_rounds.ts"],
   ["reader.ts", "repair.ts", "writer.ts"],

@@ -944,7 +944,9 @@ class SimulatedDirectory implements StorageDirectory {
       new WalLockedError(`Cannot lock "${path}": ${found}`, {
         pid: undefined,
       });
-    if (folder.holder !== undefined) throw locked("another writer has it");
+    if (folder.holder !== undefined) {
+      throw locked("another writer has it, expected none");
+    }
     const holder = {};
     folder.holder = holder;
     return {
