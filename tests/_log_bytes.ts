@@ -26,7 +26,7 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 export type Files = Map<string, Bytes>;
 
 /** Where every log of these tests lies. */
-export const LOG = "log";
+export const LOG = "log" as const;
 
 /** The name of a segment's file. */
 export function segmentFile(number: number): string {
@@ -39,7 +39,7 @@ export function quietDisk(seed = 1): SimulatedStorage {
 }
 
 /** The files of a folder as programs see them; LOCK files are nobody's. */
-export function takeFiles(disk: SimulatedStorage, folder = LOG): Files {
+export function takeFiles(disk: SimulatedStorage, folder: string = LOG): Files {
   const modes = { create: false, directoryMode: 0o750, fileMode: 0o640 };
   const directory = disk.openDirectory(folder, modes);
   const files: Files = new Map();
@@ -321,11 +321,16 @@ function wrong(what: string, error: unknown): Outcome {
 const EXAMPLE_NS = 1_700_000_000_000_000_000n;
 
 /** The entries of the example in docs/format.md §11. */
-export const EXAMPLE_ENTRIES = [
+export const EXAMPLE_ENTRIES: readonly {
+  readonly flags: number;
+  readonly term: number;
+  readonly timestampNs: bigint;
+  readonly text: string;
+}[] = [
   { flags: 1, term: 1, timestampNs: EXAMPLE_NS, text: "Hello" },
   { flags: 3, term: 2, timestampNs: EXAMPLE_NS + 1n, text: "Walrus" },
   { flags: 5, term: 2, timestampNs: EXAMPLE_NS - 1n, text: "" },
-] as const;
+];
 
 /** The segment of docs/format.md §11, made by the functions of `src/`. */
 export function exampleSegment(): Bytes {

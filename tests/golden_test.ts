@@ -9,13 +9,20 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import {
   type Encoder,
+  type EntryRecord,
   openWalSync,
   UnsupportedFormatError,
   WalCorruptedError,
   type WalOptions,
 } from "../mod.ts";
 import { assert, assertEquals, assertThrows } from "./_assert.ts";
-import { type Files, readFiles, sameFiles, writeFiles } from "./_log_bytes.ts";
+import {
+  type Bytes,
+  type Files,
+  readFiles,
+  sameFiles,
+  writeFiles,
+} from "./_log_bytes.ts";
 import { STORAGES, temporaryFolder } from "./_storages.ts";
 
 const ROOT = new URL("./fixtures/v1/", import.meta.url);
@@ -33,17 +40,28 @@ interface Expected {
   }[];
 }
 
-const reversed: Encoder = {
-  name: "reversed",
-  encode: ({ data }) => data.slice().reverse(),
-  decode: (bytes) => ({
+/** The data back to front: as its maker encoded it. */
+function decodeReversed(bytes: Bytes): EntryRecord {
+  return {
     index: 0,
     term: 0,
     timestampNs: 0n,
     transactionId: undefined,
     data: bytes.slice().reverse(),
     checksum: 0,
-  }),
+  };
+}
+
+const reversed: Encoder = {
+  name: "reversed",
+  byteLength: ({ data }) => data.length,
+  encode: ({ data }) => new Uint8Array(data).reverse(),
+  encodeInto: ({ data }, target) => {
+    target.set(new Uint8Array(data).reverse());
+    return data.length;
+  },
+  decode: decodeReversed,
+  decodeView: decodeReversed,
 };
 
 function load(name: string): { files: Files; expected: Expected } {
