@@ -4,12 +4,13 @@
  * @module
  */
 
-import { createReadStream, statSync } from "node:fs";
+import { createReadStream, fstatSync, statSync } from "node:fs";
 import process from "node:process";
 import { InputError } from "./arguments.ts";
 
 const CHUNK_BYTES = 256 * 1024;
 const NEWLINE = 10;
+const STANDARD_INPUT = 0;
 
 /** Something with lines in it. */
 export interface Input {
@@ -24,6 +25,7 @@ export function inputsOf(names: readonly string[]): Input[] {
   const chosen = names.length === 0 ? ["-"] : names;
   return chosen.map((name) => {
     if (name === "-") {
+      checkStandardInput();
       const open = () => new ChunkReader("standard input", process.stdin);
       return { name: "standard input", open };
     }
@@ -35,6 +37,18 @@ export function inputsOf(names: readonly string[]): Input[] {
     };
     return { name: quoted, open };
   });
+}
+
+/** The runtimes take a folder for an empty input, or fail later. */
+function checkStandardInput(): void {
+  const name = "standard input";
+  let folder: boolean;
+  try {
+    folder = fstatSync(STANDARD_INPUT).isDirectory();
+  } catch (error) {
+    throw unreadable(name, error);
+  }
+  if (folder) throw new InputError(`Cannot read ${name}: it is a folder`);
 }
 
 function checkFile(path: string, quoted: string): void {
@@ -52,6 +66,7 @@ function unreadable(name: string, error: unknown): InputError {
   const reasons: Record<string, string> = {
     EACCES: "permission denied",
     ENOENT: "there is no such file",
+    EBADF: "it is closed",
     EISDIR: "it is a folder",
   };
   const reason = reasons[code ?? ""] ?? (error as Error).message;

@@ -120,6 +120,7 @@ class Verifier {
   #bytesDone = 0;
   #bytesTotal = 0;
   #lost = 0;
+  #scannedNext = 0;
 
   constructor(directory: StorageDirectory, chain: Chain) {
     this.#directory = directory;
@@ -140,7 +141,10 @@ class Verifier {
     }
     for (let i = 0; i < segments.length; i++) yield* this.#verifySegment(i);
     const findings = this.#judge();
-    const end = this.#judgeEnd(findings);
+    const damaged = findings.length > 0;
+    // A writer at work may have gone on since; that was not verified.
+    const nextIndex = this.#judgeEnd(findings);
+    const end = damaged ? nextIndex : Math.min(nextIndex, this.#scannedNext);
     return {
       findings,
       entryCount: Math.max(0, end - this.#firstIndex - this.#lost),
@@ -194,6 +198,7 @@ class Verifier {
       const cut = next !== undefined && next.link.cause === CAUSE.truncated;
       const scan = { file, path, member, limit, nextIndex, cut, index };
       const end = yield* this.#scan(scan);
+      this.#scannedNext = end;
       const { baseIndex } = member.link;
       const fault = (found: IndexFault | undefined) => {
         if (found === undefined) return;
