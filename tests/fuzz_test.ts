@@ -43,7 +43,7 @@ import { type StorageCase, STORAGES, temporaryFolder } from "./_storages.ts";
 const SEED = Number(process.env.WALRUS_SEED ?? 20261122);
 const COUNT = Number(process.env.WALRUS_FUZZ ?? 5000);
 /** More rounds on each storage that is the system's. */
-const REAL_COUNT = 150;
+const REAL_COUNT = 50;
 /** Rounds in one test. */
 const PART = 500;
 /** Replays one round only. */
