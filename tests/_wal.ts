@@ -3,9 +3,11 @@
  *
  * @module
  */
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { it } from "node:test";
 import {
   type AppendOptions,
@@ -18,7 +20,12 @@ import {
 import type { StorageDirectory, StoragePort } from "../src/storage.ts";
 import { assert, assertEquals } from "./_assert.ts";
 import { SimulatedStorage } from "./_simulated_storage.ts";
-import { type StorageCase, STORAGES, temporaryFolder } from "./_storages.ts";
+import {
+  type Runtime,
+  type StorageCase,
+  STORAGES,
+  temporaryFolder,
+} from "./_storages.ts";
 
 /** The smallest segments: tests rotate soon and simulated disks stay small. */
 export const SEGMENT_BYTES: number = 64 * 1024;
@@ -347,4 +354,74 @@ export async function settled<T>(
     disk.settle();
   }
   return await promise;
+}
+
+/** Another process that runs `_children/writer_child.ts`. */
+export interface Writer extends Disposable {
+  readonly pid: number;
+  /** Sends a command and gives the next line. */
+  ask(command: string): Promise<string>;
+  /** Sends a command without waiting. */
+  send(command: string): void;
+  /** The next line that it says; "ended" when it is gone. */
+  next(): Promise<string>;
+  /** Ends it with a signal and waits until it is gone; all it still said. */
+  end(signal?: NodeJS.Signals): Promise<string[]>;
+}
+
+/** Starts a writer of its own process on a folder. */
+export function startWriter(
+  runtime: Runtime,
+  kind: "mapped" | "files",
+  path: string,
+  options: object = {},
+): Writer {
+  const script = join(import.meta.dirname!, "_children", "writer_child.ts");
+  const args = [...runtime.args, script, kind, path, JSON.stringify(options)];
+  const child = spawn(runtime.path, args, {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const lines: string[] = [];
+  const waiting: ((line: string) => void)[] = [];
+  const reader = createInterface({ input: child.stdout! });
+  reader.on("line", (line) => {
+    const next = waiting.shift();
+    if (next === undefined) lines.push(line);
+    else next(line);
+  });
+  // Both: the process is gone, and all that it said has been read.
+  const ended = Promise.all([
+    new Promise((resolve) => child.once("exit", resolve)),
+    new Promise((resolve) => reader.once("close", resolve)),
+  ]);
+  let gone = false;
+  ended.then(() => {
+    gone = true;
+    for (const next of waiting.splice(0)) next("ended");
+  });
+  const next = (): Promise<string> => {
+    const ready = lines.shift();
+    if (ready !== undefined) return Promise.resolve(ready);
+    if (gone) return Promise.resolve("ended");
+    return new Promise((resolve) => waiting.push(resolve));
+  };
+  const send = (command: string) => void child.stdin!.write(command + "\n");
+  child.stdin!.on("error", () => {});
+  return {
+    pid: child.pid!,
+    send,
+    next,
+    ask(command): Promise<string> {
+      send(command);
+      return next();
+    },
+    async end(signal = "SIGKILL"): Promise<string[]> {
+      child.kill(signal);
+      await ended;
+      return lines.splice(0);
+    },
+    [Symbol.dispose](): void {
+      child.kill("SIGKILL");
+    },
+  };
 }
