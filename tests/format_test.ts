@@ -113,12 +113,12 @@ describe("format: the document", () => {
   }
 
   it("the tables of flags and causes are the code's", () => {
-    const flags = tableAfter("costs 40 bytes and its padding. [F16]");
+    const flags = tableAfter("<!-- table: FLAG -->");
     const found = Object.fromEntries(
       flags.map(([name, value]) => [name!.replaceAll("`", ""), Number(value)]),
     );
     assertEquals(found, { ...FORMAT.FLAG } as Record<string, number>);
-    const causes = tableAfter("it needs a valid identity. [F13]");
+    const causes = tableAfter("<!-- table: CAUSE -->");
     const named = Object.fromEntries(causes.map(([cause]) => {
       const [value, name] = cause!.split(" ");
       return [name, Number(value)];
