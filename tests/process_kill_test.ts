@@ -151,12 +151,12 @@ describe("kill -9", () => {
           assertEquals(error.pid, writer.pid);
           assertStringIncludes(error.message, `${writer.pid}`);
           assertStringIncludes(error.message, "expected");
-          KINDS.find((one) => one !== kind) ?? kind,
+        }
       }
       for (const other of RUNTIMES) {
         using second = startWriter(
           other,
-          kind === "mapped" ? "files" : "mapped",
+          KINDS.find((one) => one !== kind) ?? kind,
           path,
         );
         assertMatch(
