@@ -240,6 +240,7 @@ export class Judge {
     }
     checkReport(wal, disk, compared, crash);
     await this.#judgeInside(found);
+    await step(disk, 0);
     if (random.chance(0.6)) await this.#goOn(wal, found);
     else disk.processDeath();
     return found;
@@ -309,6 +310,7 @@ export class Judge {
       else await pump(disk, wal.truncateAfter(last));
       same = found.slice(0, last);
     }
+    await step(disk, 0);
     let next: SimulatedStorage;
     let clean = false;
     if (what === "crash") next = disk.crash();
@@ -349,7 +351,8 @@ export class Judge {
         throw new Error(`after "${what}" and a clean close: ${report}`);
       }
       if (random.chance(0.5)) wal.closeSync();
-      else next.processDeath();
+      await step(next, 100);
+      next.processDeath();
       return again;
     } catch (error) {
       if (hostile && isRefusal(error)) return undefined;

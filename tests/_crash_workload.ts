@@ -86,6 +86,7 @@ class Life {
   #wal: Wal;
   #options: WalOptions;
   #batchStart = 0;
+  readonly #pending = new Set<Promise<unknown>>();
   /**
    * The simulated disk reports a failed asynchronous sync to no blocking
    * one beside it, as a real second descriptor would: what such a blocking
@@ -287,6 +288,7 @@ class Life {
       if (failure === undefined && !this.#deaf) done();
       return;
     }
+    this.#follow(promise);
     const state = version.state;
     promise.then(() => {
       if (state !== "written") {
@@ -297,6 +299,18 @@ class Life {
       this.#run.history.push(`rejected: "${version.what}": ${error}`);
       if (wal.state === "failed") history.poisoned = true;
     });
+  }
+
+  #follow(promise: Promise<unknown>): void {
+    this.#pending.add(promise);
+    const ended = () => void this.#pending.delete(promise);
+    promise.then(ended, ended);
+  }
+
+  /** After close every promise settles, and nothing goes on. */
+  async #settleAll(): Promise<void> {
+    await pump(this.#disk, Promise.allSettled([...this.#pending]));
+    while (this.#disk.settle() > 0) await step(this.#disk, 0);
   }
 
   #checkFailure(error: unknown): void {
@@ -342,6 +356,7 @@ class Life {
     }
     if (wal.nextIndex !== before) throw new Error("entries came or went");
     if (wal.state === "failed") history.poisoned = true;
+    if (promise !== undefined) this.#follow(promise);
     promise?.then(done, (error) => {
       this.#run.history.push(`rejected: ${error}`);
       if (wal.state === "failed") history.poisoned = true;
@@ -392,6 +407,7 @@ class Life {
     } catch (error) {
       this.#checkFailure(error);
     }
+    await this.#settleAll();
     this.#options = optionsFor(this.#run, disk);
     for (let attempt = 0;; attempt++) {
       try {
@@ -444,6 +460,8 @@ class Life {
     const random = this.#random;
     const disk = this.#disk;
     disk.onCall(undefined);
+    // No continuation may meet the dead disk: nobody would catch that.
+    await step(disk, 0);
     const expected = this.history.expected();
     const how = random.pick(["crash", "crash", "death", "close"]);
     this.#note(how);
@@ -452,6 +470,7 @@ class Life {
         await close(disk, this.#wal, random.chance(0.5));
       } catch (error) {
         this.#checkFailure(error);
+        await this.#settleAll();
         const poisoned = { ...this.history.expected(), poisoned: true };
         const { afterPowerLoss } = poisoned;
         return {
@@ -461,7 +480,8 @@ class Life {
           at: "failed close",
         };
       }
-      this.history.acknowledge(this.history.current);
+      if (!this.#deaf) this.history.acknowledge(this.history.current);
+      await this.#settleAll();
       const next = random.chance(0.5) ? disk.crash() : disk.processDeath();
       const after = this.history.expected();
       const afterDeath = after.afterPowerLoss;

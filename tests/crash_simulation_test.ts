@@ -62,9 +62,14 @@ function show(map: Map<string, number>): string {
   return [...map].sort().map(([name, count]) => `${name} ${count}`).join(", ");
 }
 
-test("A-1 acknowledged ⊆ recovered ⊆ written after any crash", async () => {
+test("A-1 acknowledged ⊆ recovered ⊆ written after any crash", {
+  timeout: 86_400_000,
+}, async () => {
   const counts = newCounts();
   const failures = new Map<string, string>();
+  const strays: unknown[] = [];
+  const stray = (error: unknown) => void strays.push(error);
+  process.on("uncaughtException", stray);
   const startMs = Date.now();
   let runs = 0;
   for (let number = Number(ONLY ?? 1);; number++) {
@@ -83,6 +88,7 @@ test("A-1 acknowledged ⊆ recovered ⊆ written after any crash", async () => {
     }
     if (ONLY !== undefined || counts.states >= STATES) break;
   }
+  process.off("uncaughtException", stray);
   const seconds = ((Date.now() - startMs) / 1000).toFixed(1);
   console.log(
     `A-1 seed ${SEED}: ${counts.states} states of ${runs} runs in ` +
@@ -93,5 +99,6 @@ test("A-1 acknowledged ⊆ recovered ⊆ written after any crash", async () => {
   for (const [kind, text] of failures) {
     console.log(`\n##### ${kind}\n${text}`);
   }
+  if (strays.length > 0) throw strays[0];
   if (failures.size > 0) throw new Error(`${failures.size} kinds of failure`);
 });
