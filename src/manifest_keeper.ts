@@ -61,6 +61,11 @@ export class ManifestKeeper {
     if (this.#temporary.delete(name)) removeQuietly(this.#directory, name);
   }
 
+  /** Whether the log was closed. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
   /**
    * Ends it while the lock is still held: what a blocking close overtook
    * touches the folder no more, for it may have another writer by then.

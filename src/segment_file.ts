@@ -207,13 +207,17 @@ export class SegmentFile implements Syncable {
     }
     this.target.bytes.fill(0);
     const page = new Uint8Array(PAGE_BYTES);
-    for (let at = from; at < to; at += PAGE_BYTES) {
-      const piece = page.subarray(0, Math.min(PAGE_BYTES, to - at));
+    let at = from;
+    while (at < to) {
+      const pageEnd = (Math.floor(at / PAGE_BYTES) + 1) * PAGE_BYTES;
+      const start = at;
+      at = Math.min(to, pageEnd);
+      const piece = page.subarray(0, at - start);
       piece.fill(0);
-      const count = this.#writable().readAt(piece, at);
+      const count = this.#writable().readAt(piece, start);
       if (isZero(piece, 0, count)) continue;
       piece.fill(0);
-      this.#writable().writeAt(piece, at);
+      this.#writable().writeAt(piece, start);
     }
   }
 

@@ -82,6 +82,7 @@ export class SyncRounds implements Syncable {
   #running: Round | undefined;
   #blocked: Round | undefined;
   #scheduled = false;
+  #ended = false;
   #waiters: Waiter[] = [];
 
   /** Rounds for a log of which all before `durable` is on the disk. */
@@ -197,8 +198,18 @@ export class SyncRounds implements Syncable {
     if (this.pending) this.#start();
   }
 
+  /** No round begins any more: the log was closed, which has synced all. */
+  end(): void {
+    this.#ended = true;
+  }
+
   #start(): void {
     if (this.failure !== undefined) return;
+    if (this.#ended) {
+      // Closing has synced all that anybody still waits for.
+      this.#settle(Infinity);
+      return;
+    }
     const round = this.#begin();
     this.#running = round;
     syncAll(this.#syncables(round), (error) => {

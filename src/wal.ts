@@ -77,7 +77,6 @@ export class Wal extends WalReader {
   #calls = 0;
   #closing: Promise<void> | undefined;
   #closed = false;
-  #ended = false;
   #closeError: { error: unknown } | undefined;
   #stopTimer: (() => void) | undefined;
 
@@ -268,6 +267,7 @@ export class Wal extends WalReader {
     do yield [this.#rounds]; while (!this.#isChainDurable());
     try {
       yield* this.#parts.keeper.replace(false);
+      if (this.#parts.keeper.ended) return;
       this.#rounds.touchNames();
       yield [this.#rounds];
     } catch (error) {
@@ -276,7 +276,7 @@ export class Wal extends WalReader {
       this.#parts.logger?.warn("The manifest could not be renewed", error);
       return;
     }
-    if (!this.#ended) discard(folder, cut);
+    if (!this.#parts.keeper.ended) discard(folder, cut);
   }
 
   #isChainDurable(): boolean {
@@ -391,7 +391,7 @@ export class Wal extends WalReader {
       throw error;
     } finally {
       this.#parts.keeper.end();
-      this.#ended = true;
+      this.#rounds.end();
       this.#state.close();
       folder.close();
       lock.release();
