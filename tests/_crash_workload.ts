@@ -86,6 +86,8 @@ class Life {
   #wal: Wal;
   #options: WalOptions;
   #batchStart = 0;
+  /** What segments held before a truncation took entries away. */
+  readonly #ghosts: Uint8Array[] = [];
   readonly #pending = new Set<Promise<unknown>>();
   /**
    * The simulated disk reports a failed asynchronous sync to no blocking
@@ -133,7 +135,28 @@ class Life {
       return;
     }
     const disk = this.#disk.image();
+    if (this.#ghosts.length > 0 && this.#random.chance(0.3)) this.#haunt(disk);
     this.images.push({ disk, crash: "power", expected, at });
+  }
+
+  /**
+   * Sectors of the last segment that were never written hold what another
+   * segment had there: blocks of the disk are used again.
+   */
+  #haunt(disk: SimulatedStorage): void {
+    const path = this.#wal.state === "open"
+      ? this.#wal.segments().at(-1)?.path
+      : undefined;
+    const bytes = path === undefined ? undefined : disk.peek(path);
+    if (path === undefined || bytes === undefined) return;
+    const ghost = this.#random.pick(this.#ghosts);
+    const end = Math.min(bytes.length, ghost.length) - 4096;
+    for (let at = 4096; at < end; at += 512) {
+      const sector = bytes.subarray(at, at + 512);
+      if (sector.some((byte) => byte !== 0)) continue;
+      sector.set(ghost.subarray(at, at + 512));
+    }
+    disk.plant(path, bytes);
   }
 
   get open(): boolean {
@@ -325,6 +348,12 @@ class Life {
     const what = `truncateAfter ${last}${blocking ? " blocking" : ""}`;
     this.#note(what);
     const before = wal.nextIndex;
+    if (this.#ghosts.length < 4) {
+      for (const { path } of wal.segments()) {
+        const bytes = this.#disk.peek(path);
+        if (bytes !== undefined) this.#ghosts.push(bytes);
+      }
+    }
     const kept = shorten(history.current.last, last);
     // With nothing to take away, what was taken away before still counts.
     const version = last === this.#length
