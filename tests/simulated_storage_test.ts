@@ -397,8 +397,11 @@ test("a failed sync forgets dirty pages but the memory keeps them", () => {
     bytes.fill(2);
     storage.failNext(soon ? "syncSoon" : "sync", "EIO");
     let code: string | undefined;
-    if (soon) log.syncSoon((error) => void (code = error?.systemCode));
-    else code = systemCode(() => log.sync());
+    if (soon) {
+      log.syncSoon((error) => {
+        code = error instanceof StorageError ? error.systemCode : undefined;
+      });
+    } else code = systemCode(() => log.sync());
     storage.settle();
     assertEquals(code, "EIO");
     log.sync();
