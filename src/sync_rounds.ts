@@ -21,7 +21,7 @@ import type { Clock, StorageDirectory, Syncable, SyncDone } from "./storage.ts";
 
 /** From so many unsynced segments on, a round starts in the background … */
 const UNSYNCED_SEGMENTS = 4;
-/** … and if no round ever gets to end, one blocks. */
+/** … and if none ever gets to end, a blocking call waits for one. */
 const UNSYNCED_SEGMENTS_MAX = 64;
 
 /** Where the log stands. */
@@ -137,13 +137,22 @@ export class SyncRounds implements Syncable {
    * Sealed segments keep their descriptors until they are durable: a log that
    * nobody syncs must not run out of them, nor recovery have it all to scan.
    */
+  boundSoon(): void {
+    if (this.#dirty.size > UNSYNCED_SEGMENTS) this.startIfDirty();
+  }
+
+  /** The same for a program that never lets a round in the background end. */
   bound(): void {
     if (this.#dirty.size > UNSYNCED_SEGMENTS_MAX) this.sync();
-    else if (this.#dirty.size > UNSYNCED_SEGMENTS) this.startIfDirty();
+  }
+
+  /** Whether a segment and its name are on the disk, as far as is known. */
+  covers(segment: Segment): boolean {
+    return this.coveredSegment >= segment.number;
   }
 
   /** Whether a segment's bytes wait for a sync, or one of it runs. */
-  covers(segment: Segment): boolean {
+  #awaits(segment: Segment): boolean {
     return this.#dirty.has(segment) ||
       this.#running?.segments.includes(segment) === true;
   }
@@ -258,7 +267,7 @@ export class SyncRounds implements Syncable {
 
   /** A sealed segment that is durable needs no writing side any more. */
   #retire(segment: Segment): void {
-    if (segment.sealed && !this.covers(segment)) this.#log.retire(segment);
+    if (segment.sealed && !this.#awaits(segment)) this.#log.retire(segment);
   }
 
   #raise(place: Place): void {

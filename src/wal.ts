@@ -132,6 +132,7 @@ export class Wal extends WalReader {
     const durable = this.#admit(options);
     const index = this.#write(entry, options);
     if (durable) this.#rounds.sync();
+    else this.#rounds.bound();
     return index;
   }
 
@@ -174,7 +175,8 @@ export class Wal extends WalReader {
   ): number[] {
     const durable = this.#admit(options);
     const indexes = this.#writeBatch(entries, options);
-    if (durable && indexes.length > 0) this.#rounds.sync();
+    if (!durable) this.#rounds.bound();
+    else if (indexes.length > 0) this.#rounds.sync();
     return indexes;
   }
 
@@ -264,7 +266,9 @@ export class Wal extends WalReader {
     const cut = cutAfter(this.#state, this.#writer, index, nowMs);
     // A later truncation may have begun the chain anew meanwhile: no manifest
     // may name a segment that is not on the disk.
-    do yield [this.#rounds]; while (!this.#isChainDurable());
+    do yield [this.#rounds]; while (
+      !this.#rounds.covers(this.#state.segments[0]!)
+    );
     try {
       yield* this.#parts.keeper.replace(false);
       if (this.#parts.keeper.ended) return;
@@ -277,10 +281,6 @@ export class Wal extends WalReader {
       return;
     }
     if (!this.#parts.keeper.ended) discard(folder, cut);
-  }
-
-  #isChainDurable(): boolean {
-    return this.#rounds.coveredSegment >= this.#state.segments[0]!.number;
   }
 
   /** Ends the growing segment and begins a new one, unless it is empty. */
@@ -316,7 +316,7 @@ export class Wal extends WalReader {
   }
 
   #markMoved(segment: number): void {
-    if (this.#closed || !this.#isChainDurable()) return;
+    if (this.#closed || !this.#rounds.covers(this.#state.segments[0]!)) return;
     this.#parts.keeper.renewSoon(segment, (error) => {
       this.#parts.logger?.warn("The manifest could not be renewed", error);
     });

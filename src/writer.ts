@@ -333,7 +333,7 @@ export class LogWriter implements SyncedLog {
     });
     previous.seal(this.#parts.storage.clock.nowMs());
     this.rounds.touch(previous);
-    this.rounds.bound();
+    this.rounds.boundSoon();
     return segment;
   }
 
