@@ -10,6 +10,8 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
+
 /** One entry as it was handed to the log, or as the log gave it back. */
 export interface Written {
   readonly data: Uint8Array;
@@ -48,11 +50,7 @@ export interface Expected {
 
 /** Equal bytes? */
 export function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
-  if (left.length !== right.length) return false;
-  for (let at = 0; at < left.length; at++) {
-    if (left[at] !== right[at]) return false;
-  }
-  return true;
+  return left.length === right.length && Buffer.compare(left, right) === 0;
 }
 
 /** Equal entries? A time that nobody knows yet equals any. */

@@ -14,6 +14,7 @@ import {
   type Expected,
   extend,
   History,
+  sameBytes,
   shorten,
   type Version,
   type Written,
@@ -34,6 +35,8 @@ import { SimulatedStorage } from "./_simulated_storage.ts";
 
 /** Bytes to cut entries from: filling each anew would take most of the time. */
 const PAYLOAD = new Random(20_261_122).bytes(256 * 1024);
+
+const ZERO_SECTOR = new Uint8Array(512);
 
 /** What a run is made of; the same for the same seed and number. */
 export interface RunOptions {
@@ -153,7 +156,7 @@ class Life {
     const end = Math.min(bytes.length, ghost.length) - 4096;
     for (let at = 4096; at < end; at += 512) {
       const sector = bytes.subarray(at, at + 512);
-      if (sector.some((byte) => byte !== 0)) continue;
+      if (!sameBytes(sector, ZERO_SECTOR)) continue;
       sector.set(ghost.subarray(at, at + 512));
     }
     disk.plant(path, bytes);
