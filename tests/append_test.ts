@@ -831,6 +831,36 @@ describe("Wal.append(): the caller's program runs inside", () => {
       assertEquals(again.length, 0);
     },
   );
+
+  onEachTwin(
+    "a getter that truncates or rotates: the entry comes after",
+    async (place, twin) => {
+      const wal = await twin.open(place);
+      const after = (act: () => void) => ({
+        get data(): string {
+          act();
+          return "outer";
+        },
+      });
+      await twin.appendBatch(wal, entries(3));
+      const cut = after(() => wal.truncateAfterSync(1));
+      assertEquals(await twin.append(wal, cut), 2);
+      const emptied = after(() => wal.truncateAfterSync(0));
+      assertEquals(await twin.appendBatch(wal, ["a", emptied, "b"]), [1, 2, 3]);
+      const rotated = after(() => wal.rotateSync());
+      assertEquals(await twin.append(wal, rotated), 4);
+      const filled = after(() => void wal.appendSync(block(60_000, 1)));
+      assertEquals(await twin.appendBatch(wal, ["c", filled]), [6, 7]);
+      assertEquals(Array.from(wal).length, 7);
+      await twin.close(wal);
+      using again = await twin.open(place);
+      assertEquals(again.recovery.outcome, "clean");
+      const expected = ["a", "outer", "b", "outer"];
+      assertEquals(texts(again).slice(0, 4), expected);
+      assertEquals(again.get(5).data, block(60_000, 1));
+      assertEquals([again.get(6).text(), again.get(7).text()], ["c", "outer"]);
+    },
+  );
 });
 
 describe("Wal.append(): a failed sync", () => {
