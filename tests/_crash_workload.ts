@@ -92,12 +92,6 @@ class Life {
   /** What segments held before a truncation took entries away. */
   readonly #ghosts: Uint8Array[] = [];
   readonly #pending = new Set<Promise<unknown>>();
-  /**
-   * The simulated disk reports a failed asynchronous sync to no blocking
-   * one beside it, as a real second descriptor would: what such a blocking
-   * call acknowledges then does not count.
-   */
-  #deaf = false;
   #serial: number;
 
   constructor(
@@ -311,7 +305,7 @@ class Life {
     }
     if (wal.state === "failed") history.poisoned = true;
     if (promise === undefined) {
-      if (failure === undefined && !this.#deaf) done();
+      if (failure === undefined) done();
       return;
     }
     this.#follow(promise);
@@ -382,7 +376,7 @@ class Life {
     let promise: Promise<unknown> | undefined;
     try {
       promise = call();
-      if (promise === undefined && !this.#deaf) done();
+      if (promise === undefined) done();
     } catch (error) {
       this.#checkFailure(error);
     }
@@ -423,7 +417,6 @@ class Life {
     this.#disk.failNext(operation as "any", code, { after });
     const syncs = operation === "syncSoon" || operation === "sync";
     if (syncs) this.history.poisoned = true;
-    if (operation === "syncSoon") this.#deaf = true;
   }
 
   async #reopen(blocking: boolean): Promise<void> {
@@ -434,7 +427,7 @@ class Life {
     const { current } = history;
     try {
       await close(disk, this.#wal, blocking);
-      if (!this.#deaf) history.acknowledge(current);
+      history.acknowledge(current);
       if (failed) throw new Error("a failed log closed without an error");
     } catch (error) {
       this.#checkFailure(error);
@@ -467,7 +460,6 @@ class Life {
     }
     history.acknowledge(history.current);
     history.poisoned = false;
-    this.#deaf = false;
   }
 
   /** Compares what the open log reads with what was written. */
@@ -512,7 +504,7 @@ class Life {
           at: "failed close",
         };
       }
-      if (!this.#deaf) this.history.acknowledge(this.history.current);
+      this.history.acknowledge(this.history.current);
       await this.#settleAll();
       const next = random.chance(0.5) ? disk.crash() : disk.processDeath();
       const after = this.history.expected();
