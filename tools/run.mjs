@@ -3,6 +3,7 @@
  * itself. Any Node from 20 on can run it.
  */
 import { spawnSync } from "node:child_process";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -20,7 +21,7 @@ npm test -- [options] [file…]
     --runtime=deno|bun|node|all   where, may be repeated (default: all)
     --filter=TEXT                 only tests whose name contains TEXT
                                   (under Deno: names outside of describe)
-    --jobs=N                      files at a time (default: 1)
+    --jobs=N                      files at a time (default: one a core, at most 4)
     --verbose                     print the output of green files as well
     file                          "wal", "wal_test.ts" or a path
 
@@ -44,7 +45,10 @@ async function test(args) {
     options: {
       runtime: { type: "string", multiple: true, default: ["all"] },
       filter: { type: "string" },
-      jobs: { type: "string", default: "1" },
+      jobs: {
+        type: "string",
+        default: String(Math.min(4, availableParallelism())),
+      },
       verbose: { type: "boolean", default: false },
     },
   });
