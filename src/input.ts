@@ -223,5 +223,6 @@ export function encodePayload(
         `${show(payload)}, expected a Uint8Array`,
     );
   }
-  staged.payload = payload;
+  // A copy: an encoder may use its memory again for the next entry.
+  staged.payload = new Uint8Array(payload);
 }

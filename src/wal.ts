@@ -24,26 +24,16 @@ import type { WalStats } from "./report.ts";
 import { runBlocking, runSoon, type Steps } from "./steps.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import { cutAfter, discard } from "./truncate.ts";
-import type { WalParts } from "./wal_parts.ts";
+import type { WalInternals, WalParts } from "./wal_parts.ts";
 import type { LogWriter } from "./writer.ts";
 
 /** One call of so many is measured: a stop watch costs more than a write. */
 const SAMPLE_EVERY = 64;
 
-/** What only this library does with a `Wal`. */
-export interface WalInternals {
-  /** Makes the public object. */
-  make(parts: WalParts): Wal;
-  /** Tells that the durable mark is in this segment now. */
-  markMoved(wal: Wal, segment: number): void;
-  /** Tells that a sync has failed. */
-  failed(wal: Wal, error: WalFailedError): void;
-}
-
-let internals: WalInternals;
+let internals: WalInternals<Wal>;
 
 /** The doors that the public class does not show. */
-export function walInternals(): WalInternals {
+export function walInternals(): WalInternals<Wal> {
   return internals;
 }
 
@@ -99,7 +89,10 @@ export class Wal extends WalReader {
     return this.#rounds.failure === undefined ? "open" : "failed";
   }
 
-  /** The last entry that no power cut takes back; 0 for none. */
+  /**
+   * The last entry that no power cut takes back; 0 for none. A blocking sync
+   * counts once an asynchronous one that was running beside it has returned.
+   */
   override get durableIndex(): number {
     const { durableIndex } = this.#rounds;
     return durableIndex < this.#state.firstIndex ? 0 : durableIndex;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { WalFailedError } from "./errors.ts";
 import type { ManifestKeeper } from "./manifest_keeper.ts";
 import type { Position } from "./mark.ts";
 import type { Durability } from "./options.ts";
@@ -35,4 +36,14 @@ export interface WalParts extends ReaderParts {
   readonly logger: Logger | undefined;
   /** The end when it was closed last; nothing is to be sealed before it. */
   readonly closedEnd: Position | undefined;
+}
+
+/** What only this library does with the public object. */
+export interface WalInternals<Wal> {
+  /** Makes it. */
+  make(parts: WalParts): Wal;
+  /** Tells that the durable mark is in this segment now. */
+  markMoved(wal: Wal, segment: number): void;
+  /** Tells that a sync has failed. */
+  failed(wal: Wal, error: WalFailedError): void;
 }
