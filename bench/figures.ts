@@ -26,6 +26,7 @@ import { crc32 } from "node:zlib";
 import {
   filesStorage,
   mappedStorage,
+  memoryStorage,
   openWal,
   openWalSync,
   type WalOptions,
@@ -85,6 +86,19 @@ function syncFloorNs(folder: string): number {
     }
   });
   closeSync(fd);
+  return ns;
+}
+
+/** Appends into memory that is there already: the library's own share. */
+function appendWarmNs(): number {
+  const count = 100_000;
+  const wal = openWalSync("/log", { storage: memoryStorage(), sync: "never" });
+  const round = () => {
+    for (let i = 0; i < count; i++) wal.appendSync(data);
+  };
+  round();
+  const ns = medianNs(9, count, round);
+  wal.closeSync();
   return ns;
 }
 
@@ -212,6 +226,7 @@ async function main(): Promise<void> {
     const figures = {
       storage: values.storage,
       floorNs: floorNs(),
+      appendWarmNs: appendWarmNs(),
       ...appendAndRead(folder),
       ...await durable(folder),
       ...opening(folder, Number(values.bytes)),
