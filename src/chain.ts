@@ -20,12 +20,12 @@ import {
   FOOTER_BYTES,
   FRAME_HEADER_BYTES,
   HEADER_BYTES,
+  isTemporaryName,
   MANIFEST_NAME,
   PAGE_BYTES,
   SEGMENT_BYTES_MIN,
   segmentName,
   segmentNumberOf,
-  TEMPORARY_EXTENSION,
 } from "./format.ts";
 import type { Manifest } from "./manifest.ts";
 import { laterOf, NOWHERE, type Position } from "./mark.ts";
@@ -76,7 +76,7 @@ export function readChain(directory: StorageDirectory): Chain | undefined {
   const candidates: Candidate[] = [];
   const leftovers: Leftover[] = [];
   for (const { name, kind } of names) {
-    if (name.endsWith(TEMPORARY_EXTENSION) && kind === "file") {
+    if (isTemporaryName(name) && kind === "file") {
       leftovers.push({ name, keep: false, bytes: 0, mark: NOWHERE });
     }
     const number = segmentNumberOf(name);

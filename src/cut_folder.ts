@@ -8,7 +8,7 @@ import { assert } from "./assert.ts";
 import type { Chain } from "./chain.ts";
 import { StorageError } from "./errors.ts";
 import { removeQuietly } from "./fresh_file.ts";
-import { CUT_FOLDER, TEMPORARY_EXTENSION } from "./format.ts";
+import { CUT_FOLDER, isTemporaryName, TEMPORARY_EXTENSION } from "./format.ts";
 import type { Logger } from "./logger.ts";
 import type { Verdict } from "./recovery.ts";
 import type { Steps } from "./steps.ts";
@@ -76,7 +76,7 @@ export class CutFolder {
   removeTemporary(): void {
     const { directory, chain } = this.#parts;
     for (const { name } of chain.leftovers) {
-      if (name.endsWith(TEMPORARY_EXTENSION)) removeQuietly(directory, name);
+      if (isTemporaryName(name)) removeQuietly(directory, name);
     }
   }
 

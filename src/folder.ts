@@ -74,7 +74,7 @@ export function readManifest(
     if (verdict.kind === "version") throw newerVersion(path, verdict.version);
     const what = verdict.kind === "foreign"
       ? "is not a manifest of this library"
-      : "is damaged: its checksum or a field is wrong";
+      : "is damaged: its size, its checksum or a field is wrong";
     throw corruptedFile(path, `${what}, expected a valid manifest`);
   } finally {
     file.close();

@@ -59,7 +59,7 @@ export const FOOTER_MAGIC: readonly number[] = [
 
 /** Segments are multiples of this, and recovery writes in steps of it. */
 export const PAGE_BYTES = 4096;
-/** A segment's first page holds its two header records. */
+/** A segment's first page holds its two header records, each twice. */
 export const HEADER_BYTES = 4096;
 
 /** The identity record stands at the page's start … */
@@ -90,6 +90,8 @@ export const LOG_ID_BYTES = 16;
 export const LINK_OFFSET = 128;
 /** Size of the link record. */
 export const LINK_BYTES = 128;
+/** The link record's copy stands right before the identity's. */
+export const LINK_COPY_OFFSET: number = IDENTITY_COPY_OFFSET - LINK_BYTES;
 /** Offsets inside the link record. */
 export const LINK = {
   baseIndex: 0,
@@ -165,7 +167,7 @@ export const FOOTER = {
   crc: 60,
 } as const;
 
-/** The manifest's size. */
+/** The manifest's size, and with it its checksum's place: in all versions. */
 export const MANIFEST_BYTES = 256;
 /** Offsets inside the manifest. */
 export const MANIFEST = {
@@ -217,6 +219,11 @@ export function segmentNumberOf(name: string): number | undefined {
   if (match === null) return undefined;
   const number = Number(match[1]);
   return number >= 1 && number <= NUMBER_MAX ? number : undefined;
+}
+
+/** Whether the library makes files of this name on the way to others. */
+export function isTemporaryName(name: string): boolean {
+  return /^(segment_\d{20}\.wal|manifest\.\d+)\.tmp$/.test(name);
 }
 
 /** Bytes that the index and the footer of `entryCount` entries take. */

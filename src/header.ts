@@ -1,5 +1,5 @@
 /**
- * A segment's first page: the identity record (twice) and the link record.
+ * A segment's first page: the identity record and the link record, each twice.
  *
  * Pure: bytes in, values out. Identity, not the file name, is the truth about
  * a segment; the link says where it stands in the chain. docs/format.md §3.
@@ -29,6 +29,7 @@ import {
   IDENTITY_COPY_OFFSET,
   LINK,
   LINK_BYTES,
+  LINK_COPY_OFFSET,
   LINK_OFFSET,
   LOG_ID_BYTES,
   PAGE_BYTES,
@@ -173,12 +174,21 @@ export function encodeLink(
   return record;
 }
 
-/** The link of a header page, if it is valid for `identity`. */
+/** The link of a header page from whichever record is valid for `identity`. */
 export function decodeLink(
   page: Uint8Array<ArrayBuffer>,
   identity: Identity,
 ): Link | undefined {
-  const record = page.subarray(LINK_OFFSET, LINK_OFFSET + LINK_BYTES);
+  return decodeLinkRecord(page, LINK_OFFSET, identity) ??
+    decodeLinkRecord(page, LINK_COPY_OFFSET, identity);
+}
+
+function decodeLinkRecord(
+  page: Uint8Array<ArrayBuffer>,
+  offset: number,
+  identity: Identity,
+): Link | undefined {
+  const record = page.subarray(offset, offset + LINK_BYTES);
   const view = viewOf(record);
   const crc = crc32(record.subarray(0, LINK.crc), identity.salt);
   if (crc !== view.getUint32(LINK.crc, true)) return undefined;

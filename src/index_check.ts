@@ -18,6 +18,9 @@ import {
   HEADER_BYTES,
   IDENTITY_BYTES,
   IDENTITY_COPY_OFFSET,
+  LINK_BYTES,
+  LINK_COPY_OFFSET,
+  LINK_OFFSET,
 } from "./format.ts";
 import type { Wide } from "./frame.ts";
 import { decodeFooter, IndexBuilder, isBlockValid } from "./segment_index.ts";
@@ -142,15 +145,25 @@ export function checkFooter(
   return { offset, message };
 }
 
-/** What is wrong when the two identity records are not the same. */
-export function checkSpareHeader(file: StorageFile): IndexFault | undefined {
+/** The records of a header page that stand in it twice. */
+const TWICE = [
+  ["identity", 0, IDENTITY_COPY_OFFSET, IDENTITY_BYTES],
+  ["link", LINK_OFFSET, LINK_COPY_OFFSET, LINK_BYTES],
+] as const;
+
+/** What is wrong when the two records of a kind are not the same. */
+export function checkSpareHeader(file: StorageFile): IndexFault[] {
   const page = new Uint8Array(HEADER_BYTES);
   file.readAt(page, 0);
-  for (let offset = 0; offset < IDENTITY_BYTES; offset++) {
-    if (page[offset] === page[IDENTITY_COPY_OFFSET + offset]) continue;
-    const message = `the two identity records differ at byte ${offset}: one ` +
-      `is damaged, expected two equal ones`;
-    return { offset, message };
+  const faults: IndexFault[] = [];
+  for (const [what, at, copyAt, bytes] of TWICE) {
+    for (let i = 0; i < bytes; i++) {
+      if (page[at + i] === page[copyAt + i]) continue;
+      const message = `the two ${what} records differ at byte ${i}: one is ` +
+        `damaged, expected two equal ones`;
+      faults.push({ offset: at + i, message });
+      break;
+    }
   }
-  return undefined;
+  return faults;
 }

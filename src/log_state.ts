@@ -11,6 +11,7 @@ import {
   FRAME_HEADER_BYTES,
   HEADER_BYTES,
   indexBytes,
+  LINK_COPY_OFFSET,
   LINK_OFFSET,
   SEGMENT_BYTES_MAX,
   SEGMENT_BYTES_MIN,
@@ -87,7 +88,9 @@ export function makeSegment(
     const page = encodeIdentity(identity);
     file.writeAt(page, 0);
     // The link comes second: it is what makes the segment count.
-    file.writeAt(encodeLink(link, identity.salt), LINK_OFFSET);
+    const record = encodeLink(link, identity.salt);
+    file.writeAt(record, LINK_OFFSET);
+    file.writeAt(record, LINK_COPY_OFFSET);
     const member = { name, identity, link };
     const last = link.baseIndex - 1;
     attached = new Segment(directory, member, HEADER_BYTES, last);

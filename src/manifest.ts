@@ -93,13 +93,11 @@ export function decodeManifest(
   if (bytes.length < 16 || !hasMagic(bytes, MANIFEST.magic, MANIFEST_MAGIC)) {
     return { kind: bytes.length < 16 ? "invalid" : "foreign" };
   }
+  // Size and checksum have their place in every version: only a sound file
+  // is believed to be newer.
+  if (bytes.length !== MANIFEST_BYTES) return { kind: "invalid" };
   const view = viewOf(bytes);
   const version = view.getUint32(MANIFEST.version, true);
-  if (bytes.length !== MANIFEST_BYTES) {
-    return version > FORMAT_VERSION
-      ? { kind: "version", version }
-      : { kind: "invalid" };
-  }
   const crc = crc32(bytes.subarray(0, MANIFEST.crc));
   if (crc !== view.getUint32(MANIFEST.crc, true)) return { kind: "invalid" };
   if (version > FORMAT_VERSION) return { kind: "version", version };

@@ -14,6 +14,7 @@ import { hex } from "./fields.ts";
 import {
   CAUSE,
   HEADER_BYTES,
+  isTemporaryName,
   LOG_ID_BYTES,
   MANIFEST_NAME,
   segmentName,
@@ -211,7 +212,7 @@ function* createLog(parts: OpenParts): Steps<Wal> {
 function removeResidue(directory: StorageDirectory): void {
   for (const { name, kind } of directory.list()) {
     if (kind !== "file") continue;
-    if (name === segmentName(1) || name.endsWith(".tmp")) {
+    if (name === segmentName(1) || isTemporaryName(name)) {
       directory.remove(name);
     }
   }

@@ -204,7 +204,7 @@ class Verifier {
         if (found === undefined) return;
         this.#indexFaults.push({ ...found, number, segment: path });
       };
-      fault(checkSpareHeader(file));
+      checkSpareHeader(file).forEach(fault);
       // The index of a log that is not closed is made again at opening.
       if (next !== undefined || closed) fault(index.finish(end - baseIndex));
       if (next === undefined) return;

@@ -182,10 +182,17 @@ export function sealIdentity(segment: Uint8Array): void {
   segment.copyWithin(3968, 0, 128);
 }
 
-/** Seals the link. */
+/** Seals the link and repeats it before the identity's copy. */
 export function sealLink(segment: Uint8Array): void {
   const crc = checksum(segment.subarray(128, 252), saltOf(segment));
   setU32(segment, 252, crc);
+  segment.copyWithin(3840, 128, 256);
+}
+
+/** Damages the link and its copy: nobody knows it any more. */
+export function loseLink(segment: Uint8Array): void {
+  segment[128]! ^= 1;
+  segment[3840]! ^= 1;
 }
 
 /** Seals the frame at `offset`; false when its length leads nowhere. */
@@ -358,6 +365,7 @@ export function exampleSegment(): Bytes {
     }, identity.salt),
     128,
   );
+  bytes.copyWithin(3840, 128, 256);
   const writer = new FrameWriter(identity);
   const index = new IndexBuilder();
   let offset = 4096;

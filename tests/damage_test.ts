@@ -172,6 +172,25 @@ describe("damage: a cleanly closed log", () => {
     report("zeros");
   });
 
+  it("[F10][F50] a lost sector of a header is repaired by its copy", () => {
+    for (const name of subject.files.keys()) {
+      if (name === "manifest") continue;
+      for (let at = 0; at < 4096; at += 512) {
+        const kind = check(`zeros at ${at} of ${name}`, (files) => {
+          files.get(name)!.fill(0, at, at + 512);
+        });
+        assertEquals(kind, "right", `${at} of ${name}`);
+      }
+      for (const [from, to] of [[0, 2048], [2048, 4096]] as const) {
+        const kind = check(`half a header of ${name}`, (files) => {
+          files.get(name)!.fill(0xa5, from, to);
+        });
+        assertEquals(kind, "right", `${from} of ${name}`);
+      }
+    }
+    report("headers");
+  });
+
   it("4 KiB of garbage, in every page", () => {
     const random = new Random(SEED, 2);
     for (const [name, bytes] of subject.files) {

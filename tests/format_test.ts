@@ -25,6 +25,7 @@ import {
   hexdump,
   killedLog,
   LOG,
+  loseLink,
   makeLog,
   plantFiles,
   quietDisk,
@@ -220,6 +221,66 @@ describe("format: names and numbers", () => {
     }
   });
 
+  it("[F6] only the library's own files in the making are removed", () => {
+    const own = [
+      `${segmentFile(1)}.tmp`,
+      `${segmentFile(7)}.tmp`,
+      "manifest.1.tmp",
+      "manifest.1234.tmp",
+    ];
+    const strange = [
+      "notes.tmp",
+      ".tmp",
+      "manifest.tmp",
+      "manifest..tmp",
+      "manifest.1a.tmp",
+      "manifest.1.tmp.tmp",
+      "my manifest.1.tmp",
+      "segment_1.wal.tmp",
+      `segment_${"0".repeat(20)}2.wal.tmp`,
+      `a${segmentFile(2)}.tmp`,
+      `${segmentFile(2)}.tmp.tmp`,
+      `${segmentFile(2)}.from-4096.tmp`,
+    ];
+    const bytes = new Uint8Array([1, 2, 3]);
+    const work = (wal: Wal) => append(wal, 1);
+    const unused = killedLog(() => {});
+    unused.delete("manifest");
+    // Opened after a close and after a death, and made anew.
+    const logs = [makeLog(work), killedLog(work), unused, new Map() as Files];
+    for (const [turn, files] of logs.entries()) {
+      for (const name of [...own, ...strange]) files.set(name, bytes);
+      const disk = plantFiles(files);
+      assertEquals(texts(disk), turn < 2 ? names(1) : []);
+      const after = takeFiles(disk);
+      for (const name of own) assertEquals(after.has(name), false, name);
+      for (const name of strange) assertEquals(after.get(name), bytes, name);
+    }
+  });
+
+  it("[F50] a new segment has both records twice before its name", () => {
+    const disk = quietDisk();
+    const pages: Bytes[] = [];
+    disk.onCall(({ operation, name }) => {
+      if (operation !== "rename" || !name.endsWith(".wal.tmp")) return;
+      pages.push(disk.peek(name)!.slice(0, 4096));
+    });
+    const wal = open(disk);
+    append(wal, 2);
+    wal.rotateSync();
+    append(wal, 2);
+    wal.truncateAfterSync(1);
+    wal.closeSync();
+    disk.onCall(undefined);
+    assertEquals(pages.length, 3);
+    for (const page of pages) {
+      assertEquals(page.slice(3968), page.slice(0, 128));
+      assertEquals(page.slice(3840, 3968), page.slice(128, 256));
+      const crc = checksum(page.subarray(128, 252), saltOf(page));
+      assertEquals(getU32(page, 3840 + 124), crc);
+    }
+  });
+
   it("[F7] a segment's number is never used twice", () => {
     const disk = quietDisk();
     const seen = new Set<string>();
@@ -367,7 +428,7 @@ describe("format: batches, marks and watermarks", () => {
     const files = takeFiles(disk.processDeath());
     files.set("manifest", manifest);
     assertEquals(texts(plantFiles(files)), names(5));
-    files.get(segmentFile(2))![128] ^= 1;
+    loseLink(files.get(segmentFile(2))!);
     refused(files, "names segment 2, which is missing");
   });
 
@@ -472,7 +533,7 @@ describe("format: manifest", () => {
     const calls = changesOf(disk, () => wal.closeSync());
     const renamed = calls.findIndex((one) => one.startsWith("rename"));
     const temporary = calls[renamed]!.split(" ")[1]!;
-    assert(/^manifest.*\.tmp$/.test(temporary), temporary);
+    assert(/^manifest\.[0-9]+\.tmp$/.test(temporary), temporary);
     const order = [
       calls.indexOf(`create ${temporary}`),
       calls.lastIndexOf(`write ${temporary}`),
@@ -647,7 +708,8 @@ describe("format: recovery, the chain", () => {
     // Cut off by a truncation: gone. Without a header: who knows.
     check(segmentFile(2), middle, false);
     check(segmentFile(2), new Uint8Array(65536), true);
-    check("anything.tmp", new Uint8Array(5), false);
+    check("manifest.12.tmp", new Uint8Array(5), false);
+    check(`${segmentFile(9)}.tmp`, new Uint8Array(5), false);
     check(segmentFile(9), new Uint8Array(0), true);
     check(segmentFile(9), new Uint8Array(65536), true);
     const odd = new Map([...files, [segmentFile(9), new Uint8Array(100)]]);
@@ -656,7 +718,7 @@ describe("format: recovery, the chain", () => {
 
   it("[F35] a damaged header not above the manifest's last is refused", () => {
     const files = makeLog(two);
-    files.get(segmentFile(2))![128] ^= 1;
+    loseLink(files.get(segmentFile(2))!);
     refused(files);
   });
 

@@ -233,6 +233,7 @@ function mutate(files: Files, random: Random): string {
     return `${name} identity ${what}`;
   }
   if (roll < 6) {
+    const before = bytes.slice(128, 256);
     const what = setField(bytes, 128, random.pick(LINK), random);
     if (random.chance(0.4)) setField(bytes, 128, random.pick(LINK), random);
     // The rule that binds two fields would refuse most lies.
@@ -242,7 +243,12 @@ function mutate(files: Files, random: Random): string {
       setU64(bytes, 128 + 24, BigInt.asUintN(64, base - 1n));
     }
     if (sealed) sealLink(bytes);
-    return `${name} link ${what}`;
+    // The copy stays, lies as the first one does, or lies alone.
+    const copy = random.int(4);
+    if (copy === 0) bytes.set(before, 3840);
+    else bytes.copyWithin(3840, 128, 256);
+    if (copy === 1) bytes.set(before, 128);
+    return `${name} link ${what}, copy ${copy}`;
   }
   if (roll < 10 && offsets.length > 0) {
     const at = random.chance(0.3) ? offsets.at(-1)! : random.pick(offsets);
@@ -305,6 +311,7 @@ function addFile(files: Files, random: Random): string {
     segmentFile(number),
     `segment_${"9".repeat(20)}.wal`,
     "manifest.1.tmp",
+    "notes.tmp",
     `${segmentFile(7)}.tmp`,
   ]);
   const kind = random.int(4);

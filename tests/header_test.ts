@@ -39,10 +39,12 @@ const LINK: Link = {
   cause: 2,
 };
 
-/** A header page with both records. */
+/** A header page with both records, each twice. */
 function page(identity = IDENTITY, link = LINK): Bytes {
   const bytes = encodeIdentity(identity);
-  bytes.set(encodeLink(link, identity.salt), 128);
+  for (const at of [128, 3840]) {
+    bytes.set(encodeLink(link, identity.salt), at);
+  }
   return bytes;
 }
 
@@ -196,13 +198,40 @@ describe("header: link", () => {
   });
 
   it("[F13] no bit of a link can change", () => {
-    const bytes = page();
-    for (let bit = 128 * 8; bit < 256 * 8; bit++) {
-      bytes[bit >> 3]! ^= 1 << (bit & 7);
-      assertEquals(decodeLink(bytes, IDENTITY), undefined, `bit ${bit}`);
-      bytes[bit >> 3]! ^= 1 << (bit & 7);
+    for (const [at, other] of [[128, 3840], [3840, 128]] as const) {
+      const bytes = page();
+      bytes.fill(0, other, other + 128);
+      for (let bit = at * 8; bit < (at + 128) * 8; bit++) {
+        bytes[bit >> 3]! ^= 1 << (bit & 7);
+        assertEquals(decodeLink(bytes, IDENTITY), undefined, `bit ${bit}`);
+        bytes[bit >> 3]! ^= 1 << (bit & 7);
+      }
+      assertEquals(decodeLink(bytes, IDENTITY), LINK);
     }
+  });
+
+  it("[F50] either of the two records is enough, the first one first", () => {
+    for (const at of [128, 3840]) {
+      const bytes = page();
+      bytes.fill(0, at, at + 128);
+      assertEquals(decodeLink(bytes, IDENTITY), LINK, `without ${at}`);
+    }
+    const other = { ...LINK, generation: 6 };
+    const bytes = page();
+    bytes.set(encodeLink(other, IDENTITY.salt), 3840);
     assertEquals(decodeLink(bytes, IDENTITY), LINK);
+    // A sound checksum over a field that cannot be is not enough, either.
+    const bad = { ...LINK, cause: 3 };
+    bytes.set(encodeLink(bad, IDENTITY.salt), 128);
+    assertEquals(decodeLink(bytes, IDENTITY), other);
+    bytes.fill(0, 3840, 3968);
+    assertEquals(decodeLink(bytes, IDENTITY), undefined);
+    // The sectors of both first records may be lost: the copies are enough.
+    const lost = page();
+    lost.fill(0, 0, 512);
+    const verdict = decodeIdentity(lost);
+    assert(verdict.kind === "valid");
+    assertEquals(decodeLink(lost, verdict.identity), LINK);
   });
 
   it("[F13] every field is checked, also under a right checksum", () => {

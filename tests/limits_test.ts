@@ -5,7 +5,13 @@ import process from "node:process";
 import { describe, it } from "node:test";
 import { openWal, StorageError, type Wal, WalError } from "../mod.ts";
 import { crc32 } from "../src/crc32.ts";
-import { LINK, LINK_BYTES, LINK_OFFSET, MANIFEST_NAME } from "../src/format.ts";
+import {
+  LINK,
+  LINK_BYTES,
+  LINK_COPY_OFFSET,
+  LINK_OFFSET,
+  MANIFEST_NAME,
+} from "../src/format.ts";
 import { decodeIdentity, decodeLink, encodeLink } from "../src/header.ts";
 import { decodeManifest, encodeManifest } from "../src/manifest.ts";
 import {
@@ -56,6 +62,7 @@ async function emptyLogAt(
   const view = new DataView(record.buffer);
   assertEquals(crc, view.getUint32(LINK.crc, true));
   segment.set(record, LINK_OFFSET);
+  segment.set(record, LINK_COPY_OFFSET);
   putBytes(place, name, segment);
   const found = decodeManifest(readBytes(place, MANIFEST_NAME));
   assert(found.kind === "valid");

@@ -177,6 +177,23 @@ describe("openWal(): the manifest", () => {
   );
 
   onEachTwin(
+    "a manifest of another size is damaged, whatever its version",
+    async (place, twin) => {
+      await fourSegments(place, twin);
+      const longer = new Uint8Array(300);
+      longer.set(readBytes(place, MANIFEST_NAME));
+      new DataView(longer.buffer).setUint32(MANIFEST.version, 2, true);
+      resealManifest(longer, new DataView(longer.buffer));
+      for (const bytes of [longer, longer.slice(0, 200)]) {
+        putBytes(place, MANIFEST_NAME, bytes);
+        const error = await refused(place, twin, WalCorruptedError);
+        assertEquals(error.segment, `${place.path}/${MANIFEST_NAME}`);
+        assertStringIncludes(error.message, "its size");
+      }
+    },
+  );
+
+  onEachTwin(
     "a newer manifest: UnsupportedFormatError",
     async (place, twin) => {
       await fourSegments(place, twin);
@@ -325,6 +342,9 @@ describe("openWal(): the segments", () => {
         "segment_00000000000000000001.wal.bak",
         "segment_0000000000000000000a.wal",
         "manifest.old",
+        "notes.tmp",
+        "manifest.tmp",
+        "segment_1.wal.tmp",
       ];
       for (const name of names) putBytes(place, name, mine);
       const wal = await twin.open(place);

@@ -26,6 +26,7 @@ import {
   judge,
   killedLog,
   LOG,
+  loseLink,
   makeLog,
   plantFiles,
   sameFiles,
@@ -308,20 +309,31 @@ test("verify() finds a wrong footer and a wrong spare header", () => {
     sealFooter(segment(files, 2));
   });
   assertStringIncludes(lying.message, "names entries 101 to 102");
-  for (const at of [30, 3968 + 30]) {
-    const header = onlyFinding(THREE, (files) => {
-      segment(files, 1)[at]! ^= 1;
-    });
-    assertEquals(header.kind, "index");
-    assertStringIncludes(header.message, "the two identity records differ");
+  const spares = [
+    ["identity", 30, 30],
+    ["identity", 3968 + 30, 30],
+    ["link", 128 + 30, 128 + 30],
+    ["link", 3840 + 30, 128 + 30],
+  ] as const;
+  for (const [what, at, offset] of spares) {
+    for (const number of [1, 2, 3]) {
+      const header = onlyFinding(THREE, (files) => {
+        segment(files, number)[at]! ^= 1;
+      });
+      assertEquals([header.kind, header.offset], ["index", offset]);
+      assertStringIncludes(header.message, `the two ${what} records differ`);
+    }
   }
+  const sector = findings(THREE, (files) => segment(files, 2).fill(0, 0, 512));
+  assertEquals(sector.map(({ kind }) => kind), ["index", "index"]);
+  assertEquals(sector.map(({ offset }) => offset), [0, 128]);
 });
 
 test("verify() finds what keeps the chain from being built", () => {
   const manifestPath = `${LOG}/manifest`;
   const cases: [string, string, (files: Files) => void][] = [
     [
-      "is damaged: its checksum or a field is wrong",
+      "is damaged: its size, its checksum or a field is wrong",
       manifestPath,
       (files) => files.get("manifest")![70]! ^= 1,
     ],
@@ -333,7 +345,7 @@ test("verify() finds what keeps the chain from being built", () => {
     [
       "has a damaged header",
       `${LOG}/${segmentFile(2)}`,
-      (files) => segment(files, 2)[140]! ^= 1,
+      (files) => loseLink(segment(files, 2)),
     ],
     [
       "is missing, expected it between its neighbours",
