@@ -62,10 +62,11 @@ export class FolderLock implements StorageLock {
     this.#folder = folder;
     this.#means = means;
     const how = means.tryFlock === undefined ? "owner" : "flock";
-    this.#own = ownRecord(how, randomUUID(), means.mayInspect);
     const attempt = { operation: "lock", object: "folder", path: folder };
     try {
-      this.#unlock = this.#takeFlock();
+      const { unlock, inode } = this.#takeFlock();
+      this.#unlock = unlock;
+      this.#own = ownRecord(how, randomUUID(), inode, means.mayInspect);
     } catch (error) {
       throw systemError(attempt, error);
     }
@@ -111,24 +112,26 @@ export class FolderLock implements StorageLock {
   }
 
   /** Takes the file lock or looks who has it; returns what frees it. */
-  #takeFlock(): () => void {
+  #takeFlock(): { unlock: () => void; inode: string } {
     const path = `${this.#folder}/LOCK`;
     const { fd, stat } = openLockFile(path, this.#means.fileMode);
+    const inode = String(stat.ino);
     try {
       const { tryFlock, mayInspect } = this.#means;
-      const unlock = tryFlock?.(fd, path);
-      if (unlock !== undefined) {
-        return (): void => {
-          unlock();
+      const free = tryFlock?.(fd, path);
+      if (free !== undefined) {
+        const unlock = (): void => {
+          free();
           closeQuietly(fd);
         };
+        return { unlock, inode };
       }
       const pid = mayInspect ? flockHolder(stat) : undefined;
       if (tryFlock !== undefined || pid !== undefined) {
         throw this.#locked(readOwner(this.#ownerPath), "alive", pid);
       }
       closeQuietly(fd);
-      return (): void => {};
+      return { unlock: (): void => {}, inode };
     } catch (error) {
       closeQuietly(fd);
       throw error;

@@ -36,6 +36,8 @@ export interface OwnerRecord {
   readonly host?: string | undefined;
   /** Whether it also holds the file lock of `LOCK`. */
   readonly how: "flock" | "owner";
+  /** The inode of the `LOCK` whose file lock it holds. */
+  readonly lock?: string | undefined;
   /** Of the record's own file: a copy of the folder holds nothing. */
   readonly inode?: string | undefined;
   /** Tells two records of one process apart. */
@@ -59,15 +61,16 @@ export type Liveness = "alive" | "gone" | "unknown";
 export function ownRecord(
   how: "flock" | "owner",
   token: string,
+  lock: string,
   mayInspect: boolean,
 ): OwnerRecord {
   const { pid } = process;
-  if (!mayInspect) return { pid, how, token };
+  if (!mayInspect) return { pid, how, lock, token };
   const start = startOf("self")?.start;
   const boot = readText("/proc/sys/kernel/random/boot_id");
   const namespace = known(() => fs.readlinkSync("/proc/self/ns/pid"));
   const host = known(hostname);
-  return { pid, start, boot, namespace, host, how, token };
+  return { pid, start, boot, namespace, host, how, lock, token };
 }
 
 /** An owner file that this process made, under whatever names it has. */
@@ -127,8 +130,10 @@ export function livenessOf(
   // cut left it.
   if (record === undefined) return "gone";
   if (record.inode !== undefined && record.inode !== inode) return "gone";
-  // It said that it holds the file lock, and that is held by us.
-  if (record.how === "flock" && own.how === "flock") return "gone";
+  // It said that it holds the file lock, and that is held by us; unless
+  // somebody removed LOCK, and ours is another file.
+  const both = record.how === "flock" && own.how === "flock";
+  if (both && !differ(record.lock, own.lock)) return "gone";
   if (differ(record.boot, own.boot)) {
     return same(record.host, own.host) ? "gone" : "unknown";
   }

@@ -19,15 +19,26 @@ export interface AppendOptions {
 
 const APPEND_OPTIONS = ["signal", "expectedIndex", "durable"];
 
-/** Checks append options; throws the signal's reason if it is aborted. */
-export function checkAppendOptions(options: AppendOptions): void {
+/** Append options, read once: their getters are the caller's program. */
+export interface AskedAppend {
+  /** The index that the first entry must get. */
+  readonly expectedIndex: number | undefined;
+  /** Whether to wait for a sync. */
+  readonly durable: boolean | undefined;
+}
+
+/** Reads append options; throws the signal's reason if it is aborted. */
+export function readAppendOptions(
+  options: AppendOptions | undefined,
+): AskedAppend | undefined {
+  if (options === undefined) return undefined;
   if (typeof options !== "object" || options === null) {
     throw new TypeError(
       `Cannot append: options is ${show(options)}, expected an object`,
     );
   }
   checkNames("append options", options, APPEND_OPTIONS);
-  const { signal, durable } = options;
+  const { signal, expectedIndex, durable } = options;
   if (signal !== undefined) {
     if (typeof signal?.throwIfAborted !== "function") {
       throw new TypeError(
@@ -41,6 +52,7 @@ export function checkAppendOptions(options: AppendOptions): void {
       `Cannot append: durable is ${show(durable)}, expected a boolean`,
     );
   }
+  return { expectedIndex, durable };
 }
 
 /** Checks that a batch is something to iterate over, and not one entry. */

@@ -23,7 +23,6 @@ import {
   isTemporaryName,
   MANIFEST_NAME,
   PAGE_BYTES,
-  SEGMENT_BYTES_MIN,
   segmentName,
   segmentNumberOf,
 } from "./format.ts";
@@ -318,9 +317,7 @@ function inspectBeyond(
   const base = { name, keep: true, bytes: 0, mark: link?.mark ?? NOWHERE };
   if (file === undefined) return base;
   try {
-    const wholeSegment = file.bytes >= SEGMENT_BYTES_MIN &&
-      file.bytes % PAGE_BYTES === 0;
-    if (file.bytes !== 0 && !wholeSegment) {
+    if (file.bytes % PAGE_BYTES !== 0) {
       const is = `has ${file.bytes} bytes and no header of this library`;
       throw corruptedFile(path, `${is}, expected a segment or no such file`);
     }

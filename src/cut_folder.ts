@@ -82,14 +82,20 @@ export class CutFolder {
 
   /** Moves whole files out of the log, the highest first. */
   *moveAway(): Steps<void> {
-    const { directory, chain, verdict } = this.#parts;
+    const { directory, chain, verdict, logger } = this.#parts;
     const later = chain.segments.slice(verdict.endSegment + 1);
     const kept: { name: string }[] = [
       ...later,
       ...chain.leftovers.filter((one) => one.keep),
     ].sort((a, b) => a.name < b.name ? 1 : -1);
-    for (const { name } of kept) {
-      directory.rename(name, `${this.#open()}/${name}`);
+    try {
+      for (const { name } of kept) {
+        directory.rename(name, `${this.#open()}/${name}`);
+      }
+    } catch (error) {
+      // They are off the chain: the next open finds them again.
+      if (!(error instanceof StorageError)) throw error;
+      logger?.warn("Files could not be moved out of the log", error);
     }
     if (this.#folder === undefined) return;
     directory.syncFolder(this.#folder);

@@ -112,6 +112,9 @@ export function readCandidate(
       return none;
     }
     const { identity } = verdict;
+    // A size that no sync covers may be lost in a power cut.
+    const young = manifest !== undefined && number > manifest.lastSegment;
+    if (young && file.bytes < identity.segmentBytes) return none;
     checkIdentity(path, number, file.bytes, identity, manifest);
     const found = decodeLink(headerPage, identity);
     const usable = found !== undefined && found.generation <= NUMBER_MAX;

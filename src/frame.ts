@@ -89,10 +89,11 @@ export class FrameWriter {
     timestamp: Wide,
     payload: Uint8Array,
     transactionId: Uint8Array | undefined,
+    payloadBytes: number = payload.length,
   ): number {
     const view = target.view;
     const idBytes = transactionId === undefined ? 0 : TRANSACTION_ID_BYTES;
-    const length = FRAME_HEADER_BYTES + idBytes + payload.length;
+    const length = FRAME_HEADER_BYTES + idBytes + payloadBytes;
     const indexHigh = Math.floor(index / TWO_32);
     const termHigh = term < TWO_32 ? 0 : Math.floor(term / TWO_32);
     const flagWord = flags | (this.#markBack << 16);
@@ -124,11 +125,14 @@ export class FrameWriter {
       target.bytes.set(transactionId, body);
       body += TRANSACTION_ID_BYTES;
     }
-    if (payload.length > 0) {
-      // The checksum is taken of what the log now holds: the caller's bytes
-      // may be shared memory that another thread changes meanwhile.
-      target.bytes.set(payload, body);
-      crc = crc32Range(target.bytes, body, at + length, crc);
+    if (payloadBytes > 0) {
+      // The caller's bytes may be shared memory that another thread changes
+      // or grows meanwhile: no more than was made room for can be copied, and
+      // the checksum is taken of what the log now holds.
+      const { buffer, byteOffset } = target.bytes;
+      const place = new Uint8Array(buffer, byteOffset + body, payloadBytes);
+      place.set(payload);
+      crc = crc32(place, crc);
     }
     view.setUint32(at, crc, true);
     return alignFrame(length);

@@ -5,13 +5,7 @@
  * @module
  */
 
-import {
-  BLOCK_BYTES,
-  BLOCK_ENTRIES,
-  blockOffset,
-  FLAG,
-  HEADER_BYTES,
-} from "./format.ts";
+import { BLOCK_BYTES, blockOffset, FLAG, HEADER_BYTES } from "./format.ts";
 import type { Identity } from "./header.ts";
 import { FrameScanner } from "./scan.ts";
 import { IndexBuilder } from "./segment_index.ts";
@@ -25,10 +19,6 @@ export interface RebuiltIndex {
   readonly blocks: readonly Uint8Array<ArrayBuffer>[];
   /** The offset of every entry. */
   readonly offsets: Uint32Array<ArrayBuffer>;
-  /** The term of the last entry; 0 when there is none. */
-  readonly lastTerm: number;
-  /** Whether all frames up to the end were sound. */
-  readonly complete: boolean;
 }
 
 /** Reads the frames of a segment up to `end` and indexes them. */
@@ -43,7 +33,6 @@ export function rebuildIndex(
   const builder = new IndexBuilder();
   const blocks: Uint8Array<ArrayBuffer>[] = [];
   let offsets = new Uint32Array(1024);
-  let lastTerm = 0;
   while (scanner.next()) {
     if ((scanner.flags & FLAG.entry) === 0) continue;
     const { frameOffset, term, timestamp } = scanner;
@@ -53,7 +42,6 @@ export function rebuildIndex(
       offsets = grown;
     }
     offsets[builder.entryCount] = frameOffset;
-    lastTerm = term;
     if (builder.add(frameOffset, term, timestamp)) {
       const at = blockOffset(file.bytes, builder.blockOrdinal);
       blocks.push(builder.encodeBlock(identity.salt, at).slice());
@@ -63,8 +51,6 @@ export function rebuildIndex(
     builder,
     blocks,
     offsets: offsets.slice(0, builder.entryCount),
-    lastTerm,
-    complete: scanner.offset === end,
   };
 }
 
@@ -81,9 +67,4 @@ export function joinBlocks(
     bytes.set(blocks[blocks.length - 1 - i]!, i * BLOCK_BYTES);
   }
   return { offset, bytes };
-}
-
-/** How many full blocks `entryCount` entries fill. */
-export function fullBlocks(entryCount: number): number {
-  return Math.floor(entryCount / BLOCK_ENTRIES);
 }

@@ -23,6 +23,8 @@ export class Staged {
   data: Uint8Array = NO_BYTES;
   /** What the frame will carry: the data, or what the encoder made of it. */
   payload: Uint8Array = NO_BYTES;
+  /** Its size, told once: shared memory can grow. */
+  payloadBytes = 0;
   /** The term; -1 for the last entry's. */
   term = -1;
   /** Whether the caller gave a time. */
@@ -50,10 +52,10 @@ export function stageEntry(
   } else {
     stageFields(input, maxEntryBytes, staged);
   }
-  if (staged.data.length > maxEntryBytes) {
-    throw tooLarge(`${staged.data.length} bytes`, maxEntryBytes);
-  }
+  const bytes = staged.data.length;
+  if (bytes > maxEntryBytes) throw tooLarge(`${bytes} bytes`, maxEntryBytes);
   staged.payload = staged.data;
+  staged.payloadBytes = bytes;
 }
 
 /** Whether staging this input may run the caller's program (getters). */
@@ -225,4 +227,15 @@ export function encodePayload(
   }
   // A copy: an encoder may use its memory again for the next entry.
   staged.payload = new Uint8Array(payload);
+  staged.payloadBytes = staged.payload.length;
+}
+
+/** More bytes than were made room for cannot be copied: a RangeError. */
+export function grownOr(error: unknown): unknown {
+  if (!(error instanceof RangeError)) return error;
+  return new InvalidEntryError(
+    "Cannot append entry: its data grew while it was copied, expected memory " +
+      "whose size stays",
+    { cause: error },
+  );
 }

@@ -186,7 +186,13 @@ function* createLog(parts: OpenParts): Steps<Wal> {
   };
   const size = options.segmentBytes;
   const segment = makeSegment(storage, directory, log, 1, size, link);
-  yield [segment.file];
+  try {
+    // The manifest names it: its own name must be on the disk before.
+    yield [segment.file, directory];
+  } catch (error) {
+    segment.file.close();
+    throw error;
+  }
   const encoder = formatName === "json" ? new JsonEncoder() : options.encoder;
   return yield* start(parts, log, encoder, {
     repaired: {
@@ -296,8 +302,11 @@ function join(
   const state = new LogState({
     ...found.repaired,
     firstIndex: found.firstIndex,
+    // Later: it is found out in the middle of a read or an append.
     damaged: (path) =>
-      logger?.warn(`The index of "${path}" is damaged; its frames are read`),
+      queueMicrotask(() =>
+        logger?.warn(`The index of "${path}" is damaged; its frames are read`)
+      ),
   });
   const holder: { wal?: Wal } = {};
   const writer = new LogWriter({

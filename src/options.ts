@@ -287,11 +287,29 @@ function checkLogger(logger: unknown): Logger | undefined {
     methods.every((name) =>
       typeof (logger as Partial<Logger>)[name] === "function"
     );
-  if (wellFormed) return logger as Logger;
+  if (wellFormed) return guarded(logger as Logger);
   throw new TypeError(
     `Cannot open log: logger is ${show(logger)}, expected an object with ` +
       methods.join(", "),
   );
+}
+
+/** A logger is the caller's program: its failure is not the log's. */
+function guarded(logger: Logger): Logger {
+  const call =
+    (name: keyof Logger) => (message: string, ...details: unknown[]): void => {
+      try {
+        logger[name](message, ...details);
+      } catch {
+        // There is nobody to tell: the logger is who would be told.
+      }
+    };
+  return {
+    debug: call("debug"),
+    info: call("info"),
+    warn: call("warn"),
+    error: call("error"),
+  };
 }
 
 function checkStorage(storage: unknown): StoragePort | undefined {

@@ -230,7 +230,6 @@ class TailScan {
     if (comparePositions(this.#durable, end) > 0) {
       throw this.#corrupted(i, scanner, behind);
     }
-    assert(comparePositions(this.#durable, end) <= 0, "a mark above the end");
     let beyondBytes = 0;
     for (const { bytes } of this.#chain.leftovers) beyondBytes += bytes;
     tornBytes += beyondBytes;

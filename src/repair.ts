@@ -86,9 +86,14 @@ export function* repair(parts: CutParts): Steps<Repaired> {
       verdict.endSegment < chain.segments.length - 1);
   if (cutHere) repaired = yield* cut(parts, repaired);
   else grow(directory, segments.at(-1)!, index);
-  // Only now can nothing refuse any more, and a refusal changes nothing.
-  saved.removeTemporary();
-  yield* saved.moveAway();
+  // Nothing can refuse the log any more: a refusal changes nothing.
+  try {
+    saved.removeTemporary();
+    yield* saved.moveAway();
+  } catch (error) {
+    for (const segment of repaired.segments) segment.file.close();
+    throw error;
+  }
   return { ...repaired, savedPath: saved.path };
 }
 
@@ -105,7 +110,8 @@ function grow(
     segment.file.attach(file);
     segment.grow(builder);
   } catch (error) {
-    if (!segment.file.writable) file.close();
+    if (segment.file.writable) segment.file.close();
+    else file.close();
     throw error;
   }
 }
@@ -267,9 +273,14 @@ function* cut(parts: CutParts, before: Repaired): Steps<Repaired> {
     yield* zeroTorn(directory, holder, verdict);
     return before;
   }
-  yield [segment.file];
-  yield [directory];
-  yield* sealCut(parts, holder);
+  try {
+    yield [segment.file];
+    yield [directory];
+    yield* sealCut(parts, holder);
+  } catch (error) {
+    segment.file.close();
+    throw error;
+  }
   return {
     ...before,
     segments: [...before.segments, segment],

@@ -95,7 +95,12 @@ export class SegmentFile implements Syncable {
         { path },
       );
     }
-    this.#region = file.map();
+    try {
+      this.#region = file.map();
+    } catch (error) {
+      file.close();
+      throw error;
+    }
     if (this.#region === undefined) {
       this.#reader = file;
       return;
@@ -241,11 +246,6 @@ export class SegmentFile implements Syncable {
     });
   }
 
-  /** Gives back the space of a range. */
-  punchHole(offset: number, bytes: number): void {
-    if (bytes > 0) this.#writable().punchHole(offset, bytes);
-  }
-
   /** Ends the writing side once no sync of it runs; reading goes on. */
   endWriting(): void {
     if (this.#syncing > 0) this.#closeWhenIdle = true;
@@ -267,6 +267,8 @@ export class SegmentFile implements Syncable {
     this.#region?.release();
     this.#region = undefined;
     this.window = { bytes: EMPTY, view: viewOf(EMPTY) };
+    // The mapping goes when nothing reaches it any more.
+    this.target = this.window;
     this.#windowStart = 0;
     this.#windowEnd = 0;
   }

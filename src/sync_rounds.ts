@@ -21,7 +21,7 @@ import type { Clock, StorageDirectory, Syncable, SyncDone } from "./storage.ts";
 
 /** From so many unsynced segments on, a round starts in the background … */
 const UNSYNCED_SEGMENTS = 4;
-/** … and if none ever gets to end, a blocking call waits for one. */
+/** … and if none ever gets to end, appends settle with one. */
 const UNSYNCED_SEGMENTS_MAX = 64;
 
 /** Where the log stands. */
@@ -141,9 +141,12 @@ export class SyncRounds implements Syncable {
     if (this.#dirty.size > UNSYNCED_SEGMENTS) this.startIfDirty();
   }
 
-  /** The same for a program that never lets a round in the background end. */
-  bound(): void {
-    if (this.#dirty.size > UNSYNCED_SEGMENTS_MAX) this.sync();
+  /**
+   * Whether so many wait that the program must let a round end: a blocking
+   * call then syncs, and an asynchronous one settles with a round.
+   */
+  get crowded(): boolean {
+    return this.#dirty.size > UNSYNCED_SEGMENTS_MAX;
   }
 
   /** Whether a segment and its name are on the disk, as far as is known. */
@@ -257,7 +260,6 @@ export class SyncRounds implements Syncable {
     if (this.#blocked !== undefined) {
       this.#raise(this.#blocked.place);
       settled = Math.max(settled, this.#blocked.number);
-      for (const segment of this.#blocked.segments) this.#retire(segment);
       this.#blocked = undefined;
     }
     for (const segment of round.segments) this.#retire(segment);
@@ -295,7 +297,10 @@ export class SyncRounds implements Syncable {
   sync(): void {
     if (this.failure !== undefined) throw this.failure;
     const running = this.#running;
-    for (const segment of running?.segments ?? []) this.touch(segment);
+    for (const segment of running?.segments ?? []) {
+      // One that a truncation dropped may be closed by now; nobody needs it.
+      if (segment.file.writable) this.touch(segment);
+    }
     if (running?.directory) this.#namesDirty = true;
     const round = this.#begin();
     try {
@@ -310,14 +315,16 @@ export class SyncRounds implements Syncable {
     }
     this.latency.add(this.#clock.monotonicNs() - round.startedNs);
     this.#blocked = round;
+    // What no sync in flight covers is durable now.
+    for (const segment of round.segments) this.#retire(segment);
   }
 
   /** Ends all writing: what a failed sync left on the disk is not known. */
-  fail(cause: unknown): void {
+  fail(cause: unknown, what = "a sync failed"): void {
     if (this.failure !== undefined) return;
     const why = cause instanceof Error ? cause.message : String(cause);
     this.failure = new WalFailedError(
-      `Cannot write to the log: a sync failed (${why}), so what is on the ` +
+      `Cannot write to the log: ${what} (${why}), so what is on the ` +
         `disk is not known; close the log and open it again`,
       { cause },
     );

@@ -6,20 +6,27 @@
  * @module
  */
 
-import { alignPage, CAUSE, indexBytes, SEGMENT_BYTES_MIN } from "./format.ts";
+import { StorageError } from "./errors.ts";
+import {
+  alignPage,
+  CAUSE,
+  indexBytes,
+  PAGE_BYTES,
+  SEGMENT_BYTES_MIN,
+} from "./format.ts";
 import { removeQuietly } from "./fresh_file.ts";
 import type { LogState } from "./log_state.ts";
 import { earlierOf, NOWHERE } from "./mark.ts";
 import type { Segment } from "./segment.ts";
-import type { StorageDirectory } from "./storage.ts";
+import type { StorageDirectory, StorageFile } from "./storage.ts";
 import type { LogWriter } from "./writer.ts";
 
 /** What a truncation leaves to be cleaned up once it is durable. */
 export interface CutOff {
   /** Segments off the chain. */
   readonly gone: readonly Segment[];
-  /** The segment that was shortened, if any. */
-  readonly shortened: Segment | undefined;
+  /** The range that it freed in the segment that it shortened, if any. */
+  readonly freed: { name: string; from: number; to: number } | undefined;
 }
 
 /**
@@ -60,7 +67,15 @@ export function cutAfter(
   for (const segment of gone) rounds.forget(segment);
   state.drop(gone);
   writer.forgetTerm();
-  return { gone, shortened: holder };
+  // Fixed now: a later cut shortens it further, but is not durable with us.
+  return { gone, freed: holder && freedBy(holder) };
+}
+
+function freedBy(segment: Segment): CutOff["freed"] {
+  const { name, end, entryCount, identity } = segment;
+  const index = identity.segmentBytes - indexBytes(entryCount);
+  const to = Math.floor(index / PAGE_BYTES) * PAGE_BYTES;
+  return { name, from: alignPage(end), to };
 }
 
 function endOfEntry(segment: Segment, index: number): number {
@@ -75,18 +90,17 @@ export function discard(directory: StorageDirectory, cut: CutOff): void {
   for (const { name } of highestFirst) {
     removeQuietly(directory, name);
   }
-  const { shortened } = cut;
-  if (shortened === undefined) return;
-  const from = alignPage(shortened.end);
-  const { segmentBytes } = shortened.identity;
-  const index = indexBytes(shortened.entryCount);
-  const to = Math.floor((segmentBytes - index) / 4096) * 4096;
+  if (cut.freed === undefined) return;
+  const { name, from, to } = cut.freed;
   if (to <= from) return;
+  let file: StorageFile | undefined;
   try {
-    const file = directory.open(shortened.name, "write");
+    file = directory.open(name, "write");
     file?.punchHole(from, to - from);
-    file?.close();
-  } catch {
+  } catch (error) {
     // Space that is not given back hurts nobody.
+    if (!(error instanceof StorageError)) throw error;
+  } finally {
+    file?.close();
   }
 }

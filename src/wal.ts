@@ -9,11 +9,12 @@ import type { EntryInput } from "./entry.ts";
 import { runsProgram } from "./input.ts";
 import {
   type AppendOptions,
-  checkAppendOptions,
+  type AskedAppend,
   checkBounds,
   checkIterable,
   checkWhole,
   closedError,
+  readAppendOptions,
 } from "./calls.ts";
 import type { WalFailedError } from "./errors.ts";
 import type { LogState } from "./log_state.ts";
@@ -67,6 +68,7 @@ export class Wal extends WalReader {
   #calls = 0;
   #closing: Promise<void> | undefined;
   #closed = false;
+  #finishing = false;
   #closeError: { error: unknown } | undefined;
   #stopTimer: (() => void) | undefined;
 
@@ -105,9 +107,11 @@ export class Wal extends WalReader {
    */
   append(entry: EntryInput, options?: AppendOptions): Promise<number> {
     try {
-      const durable = this.#admit(options);
-      const index = this.#write(entry, options);
-      return durable ? this.#rounds.wait(index) : Promise.resolve(index);
+      const asked = readAppendOptions(options);
+      const durable = this.#admit(asked);
+      const index = this.#write(entry, asked);
+      const wait = durable || this.#rounds.crowded;
+      return wait ? this.#rounds.wait(index) : Promise.resolve(index);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -122,18 +126,18 @@ export class Wal extends WalReader {
    * @throws {WalFailedError} when a sync failed, now or before
    */
   appendSync(entry: EntryInput, options?: AppendOptions): number {
-    const durable = this.#admit(options);
-    const index = this.#write(entry, options);
-    if (durable) this.#rounds.sync();
-    else this.#rounds.bound();
+    const asked = readAppendOptions(options);
+    const durable = this.#admit(asked);
+    const index = this.#write(entry, asked);
+    if (durable || this.#rounds.crowded) this.#rounds.sync();
     return index;
   }
 
-  #write(entry: EntryInput, options: AppendOptions | undefined): number {
+  #write(entry: EntryInput, asked: AskedAppend | undefined): number {
     const writer = this.#writer;
     writer.stage(entry);
     // The caller's getters have run: they may have used the log.
-    if (runsProgram(entry)) this.#admit(options);
+    if (runsProgram(entry)) this.#admit(asked);
     if (++this.#calls % SAMPLE_EVERY !== 0) return writer.appendStaged();
     const { clock } = this.#parts.port;
     const startNs = clock.monotonicNs();
@@ -151,9 +155,11 @@ export class Wal extends WalReader {
     options?: AppendOptions,
   ): Promise<number[]> {
     try {
-      const durable = this.#admit(options);
-      const indexes = this.#writeBatch(entries, options);
-      if (!durable || indexes.length === 0) return Promise.resolve(indexes);
+      const asked = readAppendOptions(options);
+      const durable = this.#admit(asked);
+      const indexes = this.#writeBatch(entries, asked);
+      const wait = durable || this.#rounds.crowded;
+      if (!wait || indexes.length === 0) return Promise.resolve(indexes);
       return this.#rounds.wait(indexes[indexes.length - 1]!)
         .then(() => indexes);
     } catch (error) {
@@ -166,37 +172,33 @@ export class Wal extends WalReader {
     entries: Iterable<EntryInput>,
     options?: AppendOptions,
   ): number[] {
-    const durable = this.#admit(options);
-    const indexes = this.#writeBatch(entries, options);
-    if (!durable) this.#rounds.bound();
-    else if (indexes.length > 0) this.#rounds.sync();
+    const asked = readAppendOptions(options);
+    const durable = this.#admit(asked);
+    const indexes = this.#writeBatch(entries, asked);
+    const wait = durable || this.#rounds.crowded;
+    if (wait && indexes.length > 0) this.#rounds.sync();
     return indexes;
   }
 
   #writeBatch(
     entries: Iterable<EntryInput>,
-    options: AppendOptions | undefined,
+    asked: AskedAppend | undefined,
   ): number[] {
     checkIterable(entries);
     const batch = this.#writer.stageBatch([...entries]);
     // Iterable and getters are the caller's program: they may have used the
     // log.
-    this.#admit(options);
+    this.#admit(asked);
     if (batch.length === 0) return [];
     const first = this.#writer.appendBatch(batch);
     return batch.map((_, i) => first + i);
   }
 
   /** Checks a call before it writes; whether it is to wait for a sync. */
-  #admit(options: AppendOptions | undefined): boolean {
+  #admit(asked: AskedAppend | undefined): boolean {
     if (this.#closed) throw closedError(this.directory);
-    if (options === undefined) {
-      this.#writer.expect(undefined);
-      return this.#parts.sync === "always";
-    }
-    checkAppendOptions(options);
-    this.#writer.expect(options.expectedIndex);
-    return options.durable ?? this.#parts.sync === "always";
+    this.#writer.expect(asked?.expectedIndex);
+    return asked?.durable ?? this.#parts.sync === "always";
   }
 
   /**
@@ -288,7 +290,11 @@ export class Wal extends WalReader {
 
   *#rotate(): Steps<void> {
     this.#checkWritable();
-    if (this.#state.active.entryCount === 0) return;
+    if (this.#state.active.entryCount === 0) {
+      // The one that made it may still be on its way to the disk.
+      if (this.#rounds.pending) yield [this.#rounds];
+      return;
+    }
     const { segmentBytes } = this.#parts;
     this.#writer.rotate(this.#state.nextSegmentBytes(segmentBytes));
     yield [this.#rounds];
@@ -301,10 +307,9 @@ export class Wal extends WalReader {
 
   /** Runs steps of which close() waits for the rest. */
   #start<T>(steps: Steps<T>): Promise<T> {
-    const task = runSoon(steps);
+    const task = runSoon(steps)
+      .finally(() => this.#tasks.delete(task));
     this.#tasks.add(task);
-    const ended = () => this.#tasks.delete(task);
-    task.then(ended, ended);
     return task;
   }
 
@@ -343,27 +348,29 @@ export class Wal extends WalReader {
    */
   override close(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
-    if (this.#closeError !== undefined) {
-      return Promise.reject(this.#closeError.error);
-    }
-    if (this.#closed) return Promise.resolve();
+    const { keeper } = this.#parts;
+    const running = this.#closed ? [] : [...this.#tasks, keeper.idle()];
     this.#closed = this.#writer.ended = true;
-    const running = [...this.#tasks, this.#parts.keeper.idle()];
-    this.#closing = Promise.allSettled(running)
-      .then(() => runSoon(this.#finish()));
+    this.#closing = Promise.allSettled(running).then(() => {
+      // closeSync() may have been first, or may have overtaken us.
+      if (!this.#finishing) return runSoon(this.#finish());
+      if (this.#closeError !== undefined) throw this.#closeError.error;
+      return undefined;
+    });
     return this.#closing;
   }
 
   /** The blocking twin of `close`; pending appends settle by its sync. */
   override closeSync(): void {
     if (this.#closeError !== undefined) throw this.#closeError.error;
-    if (this.#closed) return;
+    if (this.#finishing) return;
     this.#closed = this.#writer.ended = true;
     runBlocking(this.#finish());
   }
 
   *#finish(): Steps<void> {
     const { folder, lock, closedEnd } = this.#parts;
+    this.#finishing = true;
     this.#stopTimer?.();
     try {
       if (this.#rounds.failure !== undefined) throw this.#rounds.failure;

@@ -12,11 +12,18 @@ import {
   IndexConflictError,
   InvalidEntryError,
   SegmentFullError,
+  StorageError,
   type WalFailedError,
 } from "./errors.ts";
 import { CAUSE, FLAG, indexBytes, SEGMENT_BYTES_MAX } from "./format.ts";
 import { frameBytes, frameTerm } from "./frame.ts";
-import { encodePayload, Staged, stageEntry, TimeStamp } from "./input.ts";
+import {
+  encodePayload,
+  grownOr,
+  Staged,
+  stageEntry,
+  TimeStamp,
+} from "./input.ts";
 import {
   batchBytesMax,
   type LogIdentity,
@@ -131,8 +138,8 @@ export class LogWriter implements SyncedLog {
   appendStaged(): number {
     const staged = this.#staged;
     if (!staged.timed) this.#stamp.now(staged);
-    const index = this.#state.nextIndex;
     const term = staged.term >= 0 ? staged.term : this.#defaultTerm();
+    const index = this.#state.nextIndex;
     if (index > Number.MAX_SAFE_INTEGER) throw indexTooLarge(index);
     if (this.#parts.encoder !== undefined) {
       // It may append itself, which uses the staged entry again.
@@ -141,22 +148,21 @@ export class LogWriter implements SyncedLog {
       this.#checkUnmoved(index);
       Object.assign(staged, own);
     }
-    const bytes = frameBytes(staged.payload.length, false);
+    const bytes = frameBytes(staged.payloadBytes, false);
     const segment = this.#room(bytes, 1);
     const { file, end } = segment;
-    const at = file.reserve(end, bytes);
-    segment.frames.write(
-      file.target,
-      at,
-      end,
-      FLAG.entry,
-      index,
-      term,
-      staged,
-      staged.payload,
-      undefined,
-    );
-    if (!file.mapped) this.#flush(segment, end + bytes);
+    try {
+      const at = file.reserve(end, bytes);
+      const { target } = file;
+      const flags = FLAG.entry;
+      // deno-fmt-ignore
+      segment.frames.write(target, at, end, flags, index, term, staged,
+        staged.payload, undefined, staged.payloadBytes);
+      if (!file.mapped) file.flushWrites();
+    } catch (error) {
+      this.#takeBack(segment, end + bytes);
+      throw grownOr(error);
+    }
     segment.end = end + bytes;
     segment.addEntry(end, term, staged);
     this.#lastTerm = term;
@@ -178,8 +184,8 @@ export class LogWriter implements SyncedLog {
     const first = this.#state.nextIndex;
     this.#completeBatch(batch, first);
     let bytes = 0;
-    for (const { payload } of batch) {
-      bytes += frameBytes(payload.length, false);
+    for (const { payloadBytes } of batch) {
+      bytes += frameBytes(payloadBytes, false);
     }
     const segment = this.#room(bytes, batch.length);
     const end = segment.end + bytes;
@@ -187,7 +193,7 @@ export class LogWriter implements SyncedLog {
       this.#writeBatch(segment, batch, first);
     } catch (error) {
       this.#takeBack(segment, end);
-      throw error;
+      throw grownOr(error);
     }
     segment.end = end;
     for (const staged of batch) {
@@ -215,6 +221,7 @@ export class LogWriter implements SyncedLog {
 
   /** The encoder is the caller's program: it must leave the log alone. */
   #checkUnmoved(nextIndex: number): void {
+    if (this.rounds.failure !== undefined) throw this.rounds.failure;
     if (this.#state.nextIndex === nextIndex && !this.ended) return;
     throw new InvalidEntryError(
       `Cannot append entry: encoder "${this.#parts.encoder!.name}" wrote to ` +
@@ -228,15 +235,15 @@ export class LogWriter implements SyncedLog {
     let offset = segment.end;
     for (let i = 0; i <= last; i++) {
       const staged = batch[i]!;
-      const bytes = frameBytes(staged.payload.length, false);
+      const bytes = frameBytes(staged.payloadBytes, false);
       const at = file.reserve(offset, bytes);
-      const { payload, term } = staged;
+      const { payload, payloadBytes, term } = staged;
       const flags = FLAG.entry | batchFlag(i, last);
       const index = first + i;
       const { target } = file;
       // deno-fmt-ignore
       frames.write(target, at, offset, flags, index, term, staged, payload,
-        undefined);
+        undefined, payloadBytes);
       staged.offset = offset;
       offset += bytes;
     }
@@ -250,35 +257,34 @@ export class LogWriter implements SyncedLog {
     // A full segment keeps its room for the index; a watermark is a hint.
     const rest = bytes + indexBytes(segment.entryCount);
     if (segment.end + rest > segment.identity.segmentBytes) return;
-    const at = segment.file.reserve(segment.end, bytes);
     const none = new Uint8Array(0);
     const zero = { low: 0, high: 0 };
     const index = segment.lastIndex + 1;
-    const { target } = segment.file;
     const flags = FLAG.watermark;
-    // deno-fmt-ignore
-    segment.frames.write(target, at, segment.end, flags, index, 0, zero, none,
-      undefined);
-    this.#flush(segment, segment.end + bytes);
-    segment.end += bytes;
-    this.rounds.touch(segment);
-  }
-
-  #flush(segment: Segment, end: number): void {
     try {
+      const at = segment.file.reserve(segment.end, bytes);
+      const { target } = segment.file;
+      // deno-fmt-ignore
+      segment.frames.write(target, at, segment.end, flags, index, 0, zero, none,
+        undefined);
       segment.file.flushWrites();
     } catch (error) {
-      this.#takeBack(segment, end);
+      this.#takeBack(segment, segment.end + bytes);
+      if (error instanceof StorageError) return;
       throw error;
     }
+    segment.end += bytes;
+    this.rounds.touch(segment);
   }
 
   /** Zeroes what a failed write left; if that fails, the log is failed. */
   #takeBack(segment: Segment, end: number): void {
     try {
       segment.file.zero(segment.end, end);
+      // The zeros must not lose to what they replace on the way to the disk.
+      this.rounds.touch(segment);
     } catch (error) {
-      this.rounds.fail(error);
+      this.rounds.fail(error, "taking back a failed write failed");
     }
   }
 
