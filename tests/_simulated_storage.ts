@@ -411,7 +411,9 @@ class Disk {
         if (fate === "torn" || spoil) {
           const base = fate === "torn" ? undefined : images[page];
           const kind = spoil ? garbage : "none";
-          images[page] = tear(random, old, inode.cached(page), base, kind);
+          const lead = inode.pages[page - 1] ?? ZERO_PAGE;
+          const now = inode.cached(page);
+          images[page] = tear(random, lead, old, now, base, kind);
         }
       }
       found.set(inode, new Inode(inode.bytes, images));
@@ -490,9 +492,17 @@ function plan(
   });
 }
 
-/** Mixes a page by sectors; one of them is garbage where that is allowed. */
+/** Words of a frame that holds no data: it may end in zeros. */
+const FRAME_WORDS = 10;
+
+/**
+ * Mixes a page by sectors; one of them is garbage where that is allowed. What
+ * was synced as zeros is no fresh sector: a frame that ends in zeros may reach
+ * into it from right before, be it in the page before, `lead`.
+ */
 function tear(
   random: Random,
+  lead: Words,
   before: Words,
   after: Words,
   base: Words | undefined,
@@ -506,7 +516,10 @@ function tear(
     const sector = after.subarray(word, word + SECTOR_WORDS);
     if (sector.every((value, at) => value === old[at])) continue;
     if (base === undefined && random.chance(share)) page.set(sector, word);
-    const fresh = old.every((value) => value === 0);
+    const front = word === 0
+      ? lead.subarray(-FRAME_WORDS)
+      : before.subarray(word - FRAME_WORDS, word);
+    const fresh = [...front, ...old].every((value) => value === 0);
     if (garbage === "anywhere" || (fresh && garbage !== "none")) {
       may.push(word);
     }
