@@ -107,7 +107,7 @@ export class Wal extends WalReader {
    */
   append(entry: EntryInput, options?: AppendOptions): Promise<number> {
     try {
-      const asked = readAppendOptions(options);
+      const asked = this.#ask(options);
       const durable = this.#admit(asked);
       const index = this.#write(entry, asked);
       const wait = durable || this.#rounds.crowded;
@@ -126,7 +126,7 @@ export class Wal extends WalReader {
    * @throws {WalFailedError} when a sync failed, now or before
    */
   appendSync(entry: EntryInput, options?: AppendOptions): number {
-    const asked = readAppendOptions(options);
+    const asked = this.#ask(options);
     const durable = this.#admit(asked);
     const index = this.#write(entry, asked);
     if (durable || this.#rounds.crowded) this.#rounds.sync();
@@ -155,7 +155,7 @@ export class Wal extends WalReader {
     options?: AppendOptions,
   ): Promise<number[]> {
     try {
-      const asked = readAppendOptions(options);
+      const asked = this.#ask(options);
       const durable = this.#admit(asked);
       const indexes = this.#writeBatch(entries, asked);
       const wait = durable || this.#rounds.crowded;
@@ -172,7 +172,7 @@ export class Wal extends WalReader {
     entries: Iterable<EntryInput>,
     options?: AppendOptions,
   ): number[] {
-    const asked = readAppendOptions(options);
+    const asked = this.#ask(options);
     const durable = this.#admit(asked);
     const indexes = this.#writeBatch(entries, asked);
     const wait = durable || this.#rounds.crowded;
@@ -194,6 +194,12 @@ export class Wal extends WalReader {
     return batch.map((_, i) => first + i);
   }
 
+  /** Reads a call's options; that the log is closed is told first. */
+  #ask(options: AppendOptions | undefined): AskedAppend | undefined {
+    if (this.#closed) throw closedError(this.directory);
+    return readAppendOptions(options);
+  }
+
   /** Checks a call before it writes; whether it is to wait for a sync. */
   #admit(asked: AskedAppend | undefined): boolean {
     if (this.#closed) throw closedError(this.directory);
@@ -207,17 +213,15 @@ export class Wal extends WalReader {
    */
   flush(index?: number): Promise<void> {
     try {
-      if (this.#closed) throw closedError(this.directory);
+      this.#checkWritable();
       if (index !== undefined) {
         checkWhole("flush", "index", index);
         const bounds = { least: 0, most: this.#state.nextIndex - 1 };
         checkBounds(this, `flush entry ${index}`, index, bounds);
       }
-      if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
-      if (index !== undefined && index <= this.#rounds.durableIndex) {
-        return Promise.resolve();
-      }
-      if (!this.#rounds.pending) return Promise.resolve();
+      const { durableIndex, pending } = this.#rounds;
+      const there = index !== undefined && index <= durableIndex;
+      if (there || !pending) return Promise.resolve();
       return this.#rounds.wait(index ?? 0).then(() => undefined);
     } catch (error) {
       return Promise.reject(error);
@@ -226,8 +230,7 @@ export class Wal extends WalReader {
 
   /** Blocks until all written so far is durable. */
   flushSync(): void {
-    if (this.#closed) throw closedError(this.directory);
-    if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
+    this.#checkWritable();
     if (this.#rounds.pending) this.#rounds.sync();
   }
 
@@ -290,14 +293,12 @@ export class Wal extends WalReader {
 
   *#rotate(): Steps<void> {
     this.#checkWritable();
-    if (this.#state.active.entryCount === 0) {
-      // The one that made it may still be on its way to the disk.
-      if (this.#rounds.pending) yield [this.#rounds];
-      return;
+    if (this.#state.active.entryCount > 0) {
+      const { segmentBytes } = this.#parts;
+      this.#writer.rotate(this.#state.nextSegmentBytes(segmentBytes));
     }
-    const { segmentBytes } = this.#parts;
-    this.#writer.rotate(this.#state.nextSegmentBytes(segmentBytes));
-    yield [this.#rounds];
+    // An earlier rotation may still be on its way to the disk.
+    if (this.#rounds.pending) yield [this.#rounds];
   }
 
   #checkWritable(): void {

@@ -70,7 +70,8 @@ describe("kill -9", () => {
         const copy = join(folder.path, `copy${i}`);
         cpSync(path, copy, { recursive: true });
         using wal = openWalSync(copy, { storage: one.make() });
-        assertEquals(wal.recovery.outcome, "clean");
+        // The kill may have hit the middle of a store: a torn entry.
+        assert(["clean", "torn"].includes(wal.recovery.outcome));
         assert(wal.lastIndex >= Math.max(...acknowledged));
         for (const entry of wal) {
           assertEquals(entry.text(), textOf(entry.index));
