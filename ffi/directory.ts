@@ -214,7 +214,8 @@ export class DiskDirectory implements StorageDirectory {
       assert(isSame(second.stat, stat), "one writer only replaces its files");
       soonFd = second.fd;
     }
-    const parts = { name, path, bytes, access, fd, soonFd };
+    const smallSyncs = this.#options.smallSyncs ?? true;
+    const parts = { name, path, bytes, access, fd, soonFd, smallSyncs };
     return new DiskFile(this.#calls, parts);
   }
 

@@ -24,6 +24,8 @@ export interface DiskFileParts {
   readonly fd: number;
   /** For the sync that does not block; the same as `fd` when only read. */
   readonly soonFd: number;
+  /** See `DirectoryOptions`. */
+  readonly smallSyncs: boolean;
 }
 
 /** A regular file over its descriptors. */
@@ -34,6 +36,7 @@ export class DiskFile implements StorageFile {
   readonly bytes: number;
   readonly #path: string;
   readonly #access: "read" | "write";
+  readonly #smallSyncs: boolean;
   readonly #calls: DiskCalls;
   readonly #fd: number;
   readonly #syncs: SyncPair;
@@ -46,6 +49,7 @@ export class DiskFile implements StorageFile {
     this.bytes = parts.bytes;
     this.#path = parts.path;
     this.#access = parts.access;
+    this.#smallSyncs = parts.smallSyncs;
     this.#calls = calls;
     this.#fd = parts.fd;
     this.#syncs = new SyncPair(
@@ -82,7 +86,12 @@ export class DiskFile implements StorageFile {
     assert(!this.#closed, "map after close");
     assert(!this.#mapped, "mapped twice");
     try {
-      const region = this.#calls.map(this.#fd, this.bytes, this.#access);
+      const region = this.#calls.map(
+        this.#fd,
+        this.bytes,
+        this.#access,
+        this.#access === "write" && this.#smallSyncs,
+      );
       this.#mapped = region !== undefined;
       return region;
     } catch (error) {

@@ -43,7 +43,12 @@ export class PosixCalls implements DiskCalls {
   }
 
   /** See `DiskCalls`. */
-  map(fd: number, bytes: number, access: "read" | "write"): MappedRegion {
+  map(
+    fd: number,
+    bytes: number,
+    access: "read" | "write",
+    smallSyncs: boolean,
+  ): MappedRegion {
     const { symbols } = this.#libc;
     // A file that another storage made, or that was restored from a copy, may
     // have holes: a store into one on a full disk would kill the process.
@@ -56,7 +61,7 @@ export class PosixCalls implements DiskCalls {
     if (address === c.MAP_FAILED) {
       throw new SystemCallError("mmap", this.#libc.errno());
     }
-    if (access === "write") symbols.madvise(address, length, c.MADV_RANDOM);
+    if (smallSyncs) symbols.madvise(address, length, c.MADV_RANDOM);
     return new PosixRegion(this.#libc, address, bytes);
   }
 

@@ -46,6 +46,7 @@ export interface DiskCalls {
     fd: number,
     bytes: number,
     access: "read" | "write",
+    smallSyncs: boolean,
   ): MappedRegion | undefined;
   /** See `StorageFile.punchHole`. */
   punchHole(fd: number, offset: number, bytes: number): void;

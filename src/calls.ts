@@ -68,10 +68,12 @@ export function checkIterable(entries: unknown): void {
 
 /** Checks that `value` is a whole number. */
 export function checkWhole(what: string, name: string, value: unknown): void {
+  if (Number.isSafeInteger(value)) return;
   const expected = "expected a whole number";
   const message = `Cannot ${what}: ${name} is ${show(value)}, ${expected}`;
-  if (typeof value !== "number") throw new TypeError(message);
-  if (!Number.isSafeInteger(value)) throw new RangeError(message);
+  throw typeof value === "number"
+    ? new RangeError(message)
+    : new TypeError(message);
 }
 
 /** What a log's error messages say of it. */

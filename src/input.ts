@@ -127,11 +127,12 @@ export function noData(data: unknown, verb = "append"): EmptyDataError {
 }
 
 function checkTerm(term: unknown): number {
+  if (Number.isSafeInteger(term) && term as number >= 0) return term as number;
   const expected = `expected a whole number from 0 to 2^53 - 1`;
   const message = `Cannot append entry: term is ${show(term)}, ${expected}`;
-  if (typeof term !== "number") throw new TypeError(message);
-  if (!Number.isSafeInteger(term) || term < 0) throw new RangeError(message);
-  return term;
+  throw typeof term === "number"
+    ? new RangeError(message)
+    : new TypeError(message);
 }
 
 function stageTimestamp(timestamp: unknown, staged: Staged): void {
@@ -155,10 +156,13 @@ function stageTimestamp(timestamp: unknown, staged: Staged): void {
 }
 
 function stageTime(ns: unknown, name: string, staged: Staged): void {
-  const expected = "expected nanoseconds since 1970, as a signed 64-bit bigint";
-  const message = `Cannot append entry: ${name} is ${show(ns)}, ${expected}`;
-  if (typeof ns !== "bigint") throw new TypeError(message);
-  if (ns < TIME_MIN || ns > TIME_MAX) throw new RangeError(message);
+  if (typeof ns !== "bigint" || ns < TIME_MIN || ns > TIME_MAX) {
+    const expected = "expected nanoseconds since 1970, a signed 64-bit bigint";
+    const message = `Cannot append entry: ${name} is ${show(ns)}, ${expected}`;
+    throw typeof ns === "bigint"
+      ? new RangeError(message)
+      : new TypeError(message);
+  }
   staged.low = Number(BigInt.asUintN(32, ns));
   staged.high = Number(BigInt.asIntN(32, ns >> 32n));
   staged.timed = true;

@@ -42,7 +42,8 @@ export function* openSteps(
 ): Steps<Wal> {
   const startNs = storage.clock.monotonicNs();
   const { directoryMode, fileMode } = options;
-  const modes = { create: true, directoryMode, fileMode };
+  const smallSyncs = options.sync === "always";
+  const modes = { create: true, directoryMode, fileMode, smallSyncs };
   const directory = storage.openDirectory(path, modes);
   assert(directory !== undefined, "a folder that is made when missing");
   let lock: StorageLock | undefined;

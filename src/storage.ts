@@ -70,6 +70,12 @@ export interface DirectoryOptions {
   readonly directoryMode: number;
   /** Permission bits of new files. */
   readonly fileMode: number;
+  /**
+   * Whether small writes into mapped files will be synced one by one. Pages
+   * are then kept small, which costs a store into a new one 4 times as much
+   * but keeps each sync from writing its neighbours again.
+   */
+  readonly smallSyncs?: boolean | undefined;
 }
 
 /** Wall clock, stop watch and timers. */

@@ -259,8 +259,7 @@ export class Wal extends WalReader {
       if (this.#rounds.pending) yield [this.#rounds];
       return;
     }
-    const { folder, port } = this.#parts;
-    const nowMs = port.clock.nowMs();
+    const nowMs = this.#parts.port.clock.nowMs();
     const cut = cutAfter(this.#state, this.#writer, index, nowMs);
     // A later truncation may have begun the chain anew meanwhile: no manifest
     // may name a segment that is not on the disk.
@@ -278,7 +277,7 @@ export class Wal extends WalReader {
       this.#parts.logger?.warn("The manifest could not be renewed", error);
       return;
     }
-    if (!this.#parts.keeper.ended) discard(folder, cut);
+    if (!this.#parts.keeper.ended) discard(this.#parts.folder, cut);
   }
 
   /** Ends the growing segment and begins a new one, unless it is empty. */
