@@ -32,7 +32,7 @@ for (const name of RUNTIME_NAMES) {
 
 const ratio = (a, b) => `${(a / b).toFixed(2)} x`;
 const rows = [
-  ["appendSync, never, in memory: ns", (f) => f.appendWarmNs],
+  ["appendSync, never, warm: ns", (f) => f.appendWarmNs],
   ["… to checksum + copy", (f) => ratio(f.appendWarmNs, f.floorNs)],
   ["appendSync, never, new pages: ns", (f) => f.appendNs],
   ["get, random, warm: ns", (f) => f.getNs],
