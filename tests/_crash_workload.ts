@@ -30,6 +30,7 @@ import {
   type Run,
   step,
 } from "./_crash_verdict.ts";
+import { FRAME_HEADER_BYTES } from "../src/format.ts";
 import { Random } from "./_random.ts";
 import { SimulatedStorage } from "./_simulated_storage.ts";
 
@@ -138,7 +139,8 @@ class Life {
 
   /**
    * Sectors of the last segment that were never written hold what another
-   * segment had there: blocks of the disk are used again.
+   * segment had there: blocks of the disk are used again. A frame without
+   * data ends in zeros, and may reach into a sector that looks unwritten.
    */
   #haunt(disk: SimulatedStorage): void {
     const path = this.#wal.state === "open"
@@ -148,10 +150,13 @@ class Life {
     if (path === undefined || bytes === undefined) return;
     const ghost = this.#random.pick(this.#ghosts);
     const end = Math.min(bytes.length, ghost.length) - 4096;
+    const before = bytes.slice();
     for (let at = 4096; at < end; at += 512) {
-      const sector = bytes.subarray(at, at + 512);
+      const reach = before.subarray(at - FRAME_HEADER_BYTES, at);
+      const sector = before.subarray(at, at + 512);
       if (!sameBytes(sector, ZERO_SECTOR)) continue;
-      sector.set(ghost.subarray(at, at + 512));
+      if (!reach.every((byte) => byte === 0)) continue;
+      bytes.set(ghost.subarray(at, at + 512), at);
     }
     disk.plant(path, bytes);
   }

@@ -4,7 +4,7 @@
  * Every file has two images: the page cache, which programs see, and the
  * platter, which a power cut leaves. Names live apart from files, in a live
  * and a durable table. `crash()` and `processDeath()` give the storage that
- * the next process finds; the old one is dead. docs/testing.md has the model.
+ * the next process finds; the old one is dead.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * A-1: random workloads on a disk that crashes. docs/testing.md.
+ * A-1: random workloads on a disk that crashes.
  *
  * WALRUS_CRASH_STATES sets how many crash states are judged,
  * WALRUS_CRASH_SEED the seed, WALRUS_CRASH_RUN replays one run of it;
