@@ -86,3 +86,14 @@ export function hex(bytes: Uint8Array): string {
   for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
   return text;
 }
+
+/** Writes hex digits as bytes: what `hex` reads back. */
+export function setHex(
+  bytes: Uint8Array<ArrayBuffer>,
+  offset: number,
+  text: string,
+): void {
+  for (let i = 0; 2 * i < text.length; i++) {
+    bytes[offset + i] = parseInt(text.slice(2 * i, 2 * i + 2), 16);
+  }
+}

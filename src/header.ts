@@ -16,6 +16,7 @@ import {
   hasMagic,
   hex,
   isZero,
+  setHex,
   setName,
   setSafe,
   viewOf,
@@ -88,10 +89,7 @@ export function encodeIdentity(identity: Identity): Uint8Array<ArrayBuffer> {
   page.set(SEGMENT_MAGIC, IDENTITY.magic);
   view.setUint32(IDENTITY.version, FORMAT_VERSION, true);
   view.setUint32(IDENTITY.headerBytes, HEADER_BYTES, true);
-  for (let i = 0; i < LOG_ID_BYTES; i++) {
-    const byte = parseInt(identity.logId.slice(2 * i, 2 * i + 2), 16);
-    page[IDENTITY.logId + i] = byte;
-  }
+  setHex(page, IDENTITY.logId, identity.logId);
   setSafe(view, IDENTITY.number, identity.number);
   view.setUint32(IDENTITY.salt, identity.salt, true);
   setSafe(view, IDENTITY.segmentBytes, identity.segmentBytes);

@@ -14,6 +14,7 @@ import {
   hasMagic,
   hex,
   isZero,
+  setHex,
   setName,
   setSafe,
   viewOf,
@@ -65,10 +66,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array<ArrayBuffer> {
   bytes.set(MANIFEST_MAGIC, MANIFEST.magic);
   view.setUint32(MANIFEST.version, FORMAT_VERSION, true);
   view.setUint32(MANIFEST.bytes, MANIFEST_BYTES, true);
-  for (let i = 0; i < LOG_ID_BYTES; i++) {
-    const byte = parseInt(manifest.logId.slice(2 * i, 2 * i + 2), 16);
-    bytes[MANIFEST.logId + i] = byte;
-  }
+  setHex(bytes, MANIFEST.logId, manifest.logId);
   setName(bytes, MANIFEST.formatName, manifest.formatName);
   setSafe(view, MANIFEST.firstIndex, manifest.firstIndex);
   setSafe(view, MANIFEST.firstSegment, manifest.firstSegment);
