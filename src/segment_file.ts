@@ -261,7 +261,16 @@ export class SegmentFile implements Syncable {
 
   /** Frees what reading holds; the next read opens it again. */
   unload(): void {
-    if (this.#writer !== undefined) return;
+    if (this.#writer === undefined) this.#letGo();
+  }
+
+  /** Frees everything. */
+  close(): void {
+    this.endWriting();
+    this.#letGo();
+  }
+
+  #letGo(): void {
     this.#reader?.close();
     this.#reader = undefined;
     this.#region?.release();
@@ -271,19 +280,5 @@ export class SegmentFile implements Syncable {
     this.target = this.window;
     this.#windowStart = 0;
     this.#windowEnd = 0;
-  }
-
-  /** Frees everything. */
-  close(): void {
-    this.endWriting();
-    const bytes = EMPTY;
-    this.#reader?.close();
-    this.#reader = undefined;
-    this.#region?.release();
-    this.#region = undefined;
-    this.window = { bytes, view: viewOf(bytes) };
-    this.target = this.window;
-    this.#windowEnd = 0;
-    this.#windowStart = 0;
   }
 }
