@@ -1,0 +1,35 @@
+/**
+ * How much a suite of the crash programme does, and from which seed: a smoke
+ * budget with each change, a long one at will.
+ *
+ * WALRUS_BUDGET is "smoke", "long" or a count; WALRUS_SEED a whole number.
+ * `npm run trust` sets them.
+ *
+ * @module
+ */
+
+import process from "node:process";
+
+/** How many cases, states or operations each budget has. */
+export interface Budgets {
+  readonly smoke: number;
+  readonly long: number;
+}
+
+/** How much this run is to do. */
+export function budgetOf(budgets: Budgets): number {
+  const asked = process.env.WALRUS_BUDGET ?? "smoke";
+  if (asked === "smoke" || asked === "long") return budgets[asked];
+  return wholeNumber("WALRUS_BUDGET", asked);
+}
+
+/** The seed of this run; always the same one unless another is asked for. */
+export function seedOf(usual = 1): number {
+  const asked = process.env.WALRUS_SEED;
+  return asked === undefined ? usual : wholeNumber("WALRUS_SEED", asked);
+}
+
+function wholeNumber(name: string, text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new RangeError(`${name} is "${text}", expected a whole number`);
+}
