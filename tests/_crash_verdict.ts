@@ -22,8 +22,7 @@ import {
   type Version,
   type Written,
 } from "./_crash_history.ts";
-import type { Random } from "./_random.ts";
-import type { SimulatedStorage } from "./_simulated_storage.ts";
+import type { Random, SimulatedStorage } from "../testing/mod.ts";
 
 /** The folder of every simulated log. */
 export const LOG = "wal";

@@ -31,8 +31,7 @@ import {
   step,
 } from "./_crash_verdict.ts";
 import { FRAME_HEADER_BYTES } from "../src/format.ts";
-import { Random } from "./_random.ts";
-import { SimulatedStorage } from "./_simulated_storage.ts";
+import { Random, SimulatedStorage } from "../testing/mod.ts";
 
 /** Bytes to cut entries from: filling each anew would take most of the time. */
 const PAYLOAD = new Random(20_261_122).bytes(256 * 1024);

@@ -17,7 +17,7 @@ import { FrameWriter } from "../src/frame.ts";
 import { encodeIdentity, encodeLink } from "../src/header.ts";
 import { IndexBuilder } from "../src/segment_index.ts";
 import type { StoragePort } from "../src/storage.ts";
-import { SimulatedStorage } from "./_simulated_storage.ts";
+import { SimulatedStorage } from "../testing/mod.ts";
 
 /** Bytes of our own. */
 export type Bytes = Uint8Array<ArrayBuffer>;

@@ -16,7 +16,7 @@ import {
   memoryStorage,
 } from "../ffi/mod.ts";
 import type { StoragePort } from "../src/storage.ts";
-import { SimulatedStorage } from "./_simulated_storage.ts";
+import { SimulatedStorage } from "../testing/mod.ts";
 
 /** One storage that the contract suite runs on. */
 export interface StorageCase {

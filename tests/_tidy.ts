@@ -8,14 +8,14 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join, normalize, relative, sep } from "node:path";
 
-/** The most lines that a file of `src/` or `ffi/` may have. */
+/** The most lines that a file of `src/`, `ffi/` or `testing/` may have. */
 export const FILE_LINES_MAX = 400;
 
-/** The most lines that a function of `src/` or `ffi/` may have. */
+/** The most lines that a function of these may have. */
 export const FUNCTION_LINES_MAX = 70;
 
-/** What a file of `ffi/` may import from the core. */
-const FFI_IMPORTS = ["src/assert.ts", "src/errors.ts", "src/storage.ts"];
+/** What a file of `ffi/` or `testing/` may import from the core. */
+const PORT_IMPORTS = ["src/assert.ts", "src/errors.ts", "src/storage.ts"];
 
 /** The only built-in module that the core imports, and where. */
 const CORE_BUILT_IN = { file: "src/crc32.ts", module: "node:zlib" };
@@ -44,9 +44,11 @@ export function checkImportDirection(root: string): string[] {
         problems.push(`${file}: imports "${specifier}": ${reason}`);
       }
     }
-    if (!file.startsWith("src/")) continue;
+    if (!/^(src|testing)\//.test(file)) continue;
     for (const name of runtimeNames(blankStrings(code))) {
-      problems.push(`${file}: names ${name}: the core knows no runtime`);
+      problems.push(
+        `${file}: names ${name}: ${dirname(file)}/ knows no runtime`,
+      );
     }
   }
   return problems;
@@ -94,7 +96,7 @@ export function checkLayers(
 export function checkSizes(root: string): string[] {
   const problems: string[] = [];
   for (const file of listFiles(root)) {
-    if (!/^(src|ffi)\//.test(file) || !isSource(file)) continue;
+    if (!/^(src|ffi|testing)\//.test(file) || !isSource(file)) continue;
     const lines = readText(root, file).trimEnd().split("\n").length;
     if (lines > FILE_LINES_MAX) {
       problems.push(`${file}: ${lines} lines, expected <= ${FILE_LINES_MAX}`);
@@ -189,8 +191,12 @@ function refusal(file: string, target: string): string | undefined {
       return "the core imports the core only";
     case "ffi":
       if (builtIn || target.startsWith("ffi/")) return undefined;
-      if (FFI_IMPORTS.includes(target)) return undefined;
-      return `ffi/ imports node:, ffi/ and ${FFI_IMPORTS.join(", ")} only`;
+      if (PORT_IMPORTS.includes(target)) return undefined;
+      return `ffi/ imports node:, ffi/ and ${PORT_IMPORTS.join(", ")} only`;
+    case "testing":
+      if (target.startsWith("testing/")) return undefined;
+      if (PORT_IMPORTS.includes(target)) return undefined;
+      return `testing/ imports testing/ and ${PORT_IMPORTS.join(", ")} only`;
     case "mod.ts":
       if (/^(src|ffi)\//.test(target)) return undefined;
       return "mod.ts imports src/ and ffi/ only";
@@ -202,7 +208,7 @@ function refusal(file: string, target: string): string | undefined {
     case "bench":
     case "examples":
       if (builtIn || target === "mod.ts") return undefined;
-      if (target === "src/storage.ts") return undefined;
+      if (/^(src\/storage|testing\/mod)\.ts$/.test(target)) return undefined;
       if (target.startsWith(`${from}/`)) return undefined;
       return `${from}/ imports node:, ${from}/ and what the package exports`;
     case "tests":

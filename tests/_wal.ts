@@ -19,7 +19,7 @@ import {
 } from "../mod.ts";
 import type { StorageDirectory, StoragePort } from "../src/storage.ts";
 import { assert, assertEquals } from "./_assert.ts";
-import { SimulatedStorage } from "./_simulated_storage.ts";
+import { SimulatedStorage } from "../testing/mod.ts";
 import {
   type Runtime,
   type StorageCase,

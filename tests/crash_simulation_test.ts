@@ -12,7 +12,7 @@ import { test } from "node:test";
 import process from "node:process";
 import { count, type Counts, type Run, Verdict } from "./_crash_verdict.ts";
 import { simulate } from "./_crash_workload.ts";
-import { Random } from "./_random.ts";
+import { Random } from "../testing/mod.ts";
 
 const { env } = process;
 /** The states of a change; the core is the same everywhere, so one is whole. */

@@ -12,7 +12,7 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "./_assert.ts";
-import { Random } from "./_random.ts";
+import { Random } from "../testing/mod.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 

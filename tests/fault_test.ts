@@ -24,7 +24,7 @@ import {
   type Written,
 } from "./_crash_history.ts";
 import { LOG, open, pump, readAll } from "./_crash_verdict.ts";
-import { type Operation, SimulatedStorage } from "./_simulated_storage.ts";
+import { type Operation, SimulatedStorage } from "../testing/mod.ts";
 
 const OPERATIONS: readonly Operation[] = [
   "openDirectory",

@@ -40,8 +40,7 @@ import {
   setU64,
   takeFiles,
 } from "./_log_bytes.ts";
-import { Random } from "./_random.ts";
-import { CrashNow, type SimulatedStorage } from "./_simulated_storage.ts";
+import { CrashNow, Random, type SimulatedStorage } from "../testing/mod.ts";
 
 const DOCUMENT = new URL("../docs/format.md", import.meta.url);
 const text = readFileSync(DOCUMENT, "utf8");

@@ -37,7 +37,7 @@ import {
   takeFiles,
   writeFiles,
 } from "./_log_bytes.ts";
-import { Random } from "./_random.ts";
+import { Random } from "../testing/mod.ts";
 import { type StorageCase, STORAGES, temporaryFolder } from "./_storages.ts";
 
 const SEED = Number(process.env.WALRUS_SEED ?? 20261122);

@@ -21,7 +21,7 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "./_assert.ts";
-import { CrashNow, SimulatedStorage } from "./_simulated_storage.ts";
+import { CrashNow, SimulatedStorage } from "../testing/mod.ts";
 import { HAS_FFI, temporaryFolder } from "./_storages.ts";
 
 const HAS_PROC = existsSync("/proc/self/fd");

@@ -23,8 +23,7 @@ import {
 import { assert, assertEquals, assertThrows } from "./_assert.ts";
 import { sameBytes } from "./_crash_history.ts";
 import { Model, type ModelEntry, type ModelRange } from "./_model.ts";
-import { Random } from "./_random.ts";
-import { SimulatedStorage } from "./_simulated_storage.ts";
+import { Random, SimulatedStorage } from "../testing/mod.ts";
 
 const { env } = process;
 const COUNT = Number(env.WALRUS_MODEL_OPERATIONS ?? 2000);

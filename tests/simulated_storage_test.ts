@@ -14,13 +14,13 @@ import type {
 } from "../src/storage.ts";
 import { StorageError, WalLockedError } from "../src/errors.ts";
 import { assert, assertEquals, assertThrows } from "./_assert.ts";
-import { Random } from "./_random.ts";
 import {
   CrashNow,
   type CrashOptions,
+  Random,
   type SimulatedOptions,
   SimulatedStorage,
-} from "./_simulated_storage.ts";
+} from "../testing/mod.ts";
 
 const PAGE = 4096;
 const SECTOR = 512;

@@ -53,6 +53,9 @@ const CLEAN: Record<string, string> = {
   "ffi/mod.ts":
     'import "node:fs";\nimport "./posix.ts";\nimport "../src/storage.ts";',
   "ffi/posix.ts": "export const Deno = process.argv;",
+  "testing/mod.ts":
+    'import "./disk.ts";\nimport "../src/storage.ts"; // not Deno\'s',
+  "testing/disk.ts": "export const pages = 1;",
   "bench/append_bench.ts": 'import "../mod.ts"; import "./_disk.ts";',
   "bench/_disk.ts": 'import "node:fs";',
   "examples/demo.ts": 'import { openWal } from "../mod.ts";',
@@ -136,6 +139,14 @@ describe("tidy: a planted tree", () => {
     [checkImportDirection, "ffi/mod.ts", 'import "../mod.ts";'],
     [checkImportDirection, "mod.ts", 'import "node:fs";'],
     [checkImportDirection, "cli.ts", 'import "./ffi/mod.ts";'],
+    [checkImportDirection, "testing/mod.ts", 'import "../src/log.ts";'],
+    [checkImportDirection, "testing/mod.ts", 'import "../mod.ts";'],
+    [checkImportDirection, "testing/mod.ts", 'import "../ffi/mod.ts";'],
+    [checkImportDirection, "testing/mod.ts", 'import "node:fs";'],
+    [checkImportDirection, "testing/mod.ts", "process.exit();"],
+    [checkImportDirection, "src/log.ts", 'import "../testing/mod.ts";'],
+    [checkImportDirection, "ffi/mod.ts", 'import "../testing/mod.ts";'],
+    [checkImportDirection, "mod.ts", 'export * from "./testing/mod.ts";'],
     [checkImportDirection, "bench/append_bench.ts", 'import "../src/log.ts";'],
     [checkImportDirection, "examples/demo.ts", 'import "../ffi/mod.ts";'],
     [checkImportDirection, "examples/demo.ts", 'import "npm:left-pad";'],
@@ -145,6 +156,7 @@ describe("tidy: a planted tree", () => {
     [layers, "src/unknown.ts", "", "in no layer"],
     [checkSizes, "src/log.ts", "a;\n".repeat(FILE_LINES_MAX + 1)],
     [checkSizes, "ffi/mod.ts", "a;\n".repeat(FILE_LINES_MAX + 1)],
+    [checkSizes, "testing/mod.ts", "a;\n".repeat(FILE_LINES_MAX + 1)],
     ...[
       "function a(b: string, c = d()): Promise<void>",
       "class A { async *#a(b: (c: D) => E): F<G>",

@@ -38,7 +38,7 @@ import {
   setU64,
   takeFiles,
 } from "./_log_bytes.ts";
-import type { SimulatedStorage } from "./_simulated_storage.ts";
+import type { SimulatedStorage } from "../testing/mod.ts";
 
 function verify(disk: SimulatedStorage): VerifyReport {
   const folder = openLogFolder(disk, LOG);

@@ -16,7 +16,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "./_assert.ts";
-import { Random } from "./_random.ts";
+import { Random } from "../testing/mod.ts";
 import { temporaryFolder } from "./_storages.ts";
 import {
   block,
