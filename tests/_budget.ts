@@ -2,8 +2,8 @@
  * How much a suite of the crash programme does, and from which seed: a smoke
  * budget with each change, a long one at will.
  *
- * WALRUS_BUDGET is "smoke", "long" or a count; WALRUS_SEED a whole number.
- * `npm run trust` sets them.
+ * WALRUS_BUDGET is "smoke", "long" or a count; WALRUS_SEED a whole number;
+ * WALRUS_SHARD a part of an exhaustive suite. `npm run trust` sets them.
  *
  * @module
  */
@@ -27,6 +27,24 @@ export function budgetOf(budgets: Budgets): number {
 export function seedOf(usual = 1): number {
   const asked = process.env.WALRUS_SEED;
   return asked === undefined ? usual : wholeNumber("WALRUS_SEED", asked);
+}
+
+/** Which part of an exhaustive suite this process does. */
+export interface Shard {
+  /** From 0. */
+  readonly nth: number;
+  readonly count: number;
+}
+
+/** The part that WALRUS_SHARD names, as in "2/8"; the whole without it. */
+export function shardOf(): Shard {
+  const asked = process.env.WALRUS_SHARD ?? "1/1";
+  const [nth, count] = asked.split("/")
+    .map((text) => wholeNumber("WALRUS_SHARD", text)) as [number, number?];
+  if (count === undefined || nth < 1 || nth > count) {
+    throw new RangeError(`WALRUS_SHARD is "${asked}", expected as in "2/8"`);
+  }
+  return { nth: nth - 1, count };
 }
 
 function wholeNumber(name: string, text: string): number {
