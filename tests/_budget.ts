@@ -29,6 +29,18 @@ export function seedOf(usual = 1): number {
   return asked === undefined ? usual : wholeNumber("WALRUS_SEED", asked);
 }
 
+/** The command that repeats this run; `more` names one case of it. */
+export function replay(file: string, usualSeed = 1, more = ""): string {
+  const budget = process.env.WALRUS_BUDGET ?? "smoke";
+  const words = [
+    `WALRUS_SEED=${seedOf(usualSeed)}`,
+    more === "" ? `WALRUS_BUDGET=${budget}` : more,
+    "deno test -A --no-check",
+    file,
+  ];
+  return `replay: ${words.join(" ")}`;
+}
+
 /** Which part of an exhaustive suite this process does. */
 export interface Shard {
   /** From 0. */

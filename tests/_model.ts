@@ -27,24 +27,31 @@ export interface ModelRange {
   readonly limit?: number;
 }
 
-/** A log of which nothing was ever removed from the front. */
+/** The log as an array, and where it begins. */
 export class Model {
   #entries: ModelEntry[] = [];
+  /** The index that the first entry has, or will have. */
+  #base = 1;
 
   get length(): number {
     return this.#entries.length;
   }
 
   get firstIndex(): number {
-    return this.length === 0 ? 0 : 1;
+    return this.length === 0 ? 0 : this.#base;
   }
 
   get lastIndex(): number {
-    return this.length;
+    return this.length === 0 ? 0 : this.nextIndex - 1;
   }
 
   get nextIndex(): number {
-    return this.length + 1;
+    return this.#base + this.length;
+  }
+
+  /** What `firstIndex` would be with an entry in the log. */
+  get base(): number {
+    return this.#base;
   }
 
   /** Adds entries; a term that is not given is the last one's, or 0. */
@@ -64,20 +71,31 @@ export class Model {
   }
 
   at(index: number): ModelEntry | undefined {
-    return this.#entries[index - 1];
+    return this.#entries[index - this.#base];
   }
 
   range(
     { from = 1, to = Infinity, reverse = false, limit = Infinity }: ModelRange,
   ): ModelEntry[] {
-    const within = this.#entries.filter(({ index }) =>
-      index >= from && index <= to
-    );
+    const start = Math.max(0, from - this.#base);
+    const end = Math.max(start, to - this.#base + 1);
+    const within = this.#entries.slice(start, end);
     if (reverse) within.reverse();
     return within.slice(0, Math.min(limit, within.length));
   }
 
   truncateAfter(index: number): void {
-    this.#entries.length = index;
+    this.#entries.length = index - this.#base + 1;
+  }
+
+  truncateBefore(index: number): void {
+    if (index <= this.#base) return;
+    this.#entries.splice(0, index - this.#base);
+    this.#base = index;
+  }
+
+  reset(nextIndex: number): void {
+    this.#entries = [];
+    this.#base = nextIndex;
   }
 }

@@ -1,17 +1,17 @@
 /**
- * Damage to a log whose every entry was acknowledged before a clean close:
+ * A-3: damage to a log whose every entry was acknowledged before a clean close:
  * opening is refused, or reading is, or every entry is right. Never a wrong,
  * missing or extra entry, and nothing changes on the disk when opening is
  * refused.
  *
- * `WALRUS_SEED=n` replays; `WALRUS_DAMAGE=all` flips every bit of a log of
- * one segment of 64 KiB (some minutes).
+ * The budget counts flipped bits: 3 000 in all files of a log of several
+ * segments, or every bit of a log of one segment besides.
  */
 import { describe, it } from "node:test";
 import { join } from "node:path";
-import process from "node:process";
 import { openWalSync } from "../mod.ts";
 import { assert, assertEquals } from "./_assert.ts";
+import { budgetOf, replay, seedOf, shardOf } from "./_budget.ts";
 import {
   copyFiles,
   expectAll,
@@ -32,10 +32,18 @@ import {
 import { Random } from "../testing/mod.ts";
 import { STORAGES, temporaryFolder } from "./_storages.ts";
 
-const SEED = Number(process.env.WALRUS_SEED ?? 20261122);
-const ALL = process.env.WALRUS_DAMAGE === "all";
-const FLIPS = 3000;
-const FLIP_PARTS = 6;
+const USUAL_SEED = 20261122;
+const SEED = seedOf(USUAL_SEED);
+const REPLAY = replay("tests/damage_test.ts", USUAL_SEED);
+const SHARD = shardOf();
+const SMOKE_BITS = 3000;
+/** All bits of a segment of 64 KiB and of its manifest. */
+const EVERY_BIT = 8 * (65536 + 256);
+const BITS = budgetOf({ smoke: SMOKE_BITS, long: EVERY_BIT });
+/** Bits flipped at random; a run over every bit begins with the usual ones. */
+const FLIPS = BITS < EVERY_BIT ? BITS : SMOKE_BITS;
+/** Bits in one test. */
+const PART = 500;
 
 /** A closed log of several segments, and older states of its files. */
 interface Subject {
@@ -100,13 +108,13 @@ function check(
   const outcome = verdict(damage, of);
   counts[outcome.kind]++;
   if (outcome.kind === "wrong") {
-    throw new Error(`seed ${SEED}: ${what}: ${outcome.why}`);
+    throw new Error(`A-3 ${what}: ${outcome.why}\n${REPLAY}`);
   }
   return outcome.kind;
 }
 
 function report(what: string): void {
-  console.log(`damage: ${what}, seed ${SEED}: ${JSON.stringify(counts)}`);
+  console.log(`A-3 ${what}, seed ${SEED}: ${JSON.stringify(counts)}`);
   counts.refused =
     counts.unread =
     counts.right =
@@ -129,7 +137,13 @@ function flip(files: Files, name: string, bit: number): void {
   files.get(name)![bit >> 3]! ^= 1 << (bit & 7);
 }
 
-describe("damage: a cleanly closed log", () => {
+/** The numbers of the parts that this process does. */
+function partsOf(count: number): number[] {
+  return Array.from({ length: Math.ceil(count / PART) }, (_, part) => part)
+    .filter((part) => part % SHARD.count === SHARD.nth);
+}
+
+describe("A-3 damage: a cleanly closed log", () => {
   it("the log without damage is right", () => {
     assertEquals(subject.expected.length, 179);
     assert(subject.files.size >= 4);
@@ -138,15 +152,15 @@ describe("damage: a cleanly closed log", () => {
   });
 
   // In parts: Bun ends a test after five seconds.
-  for (let part = 0; part < FLIP_PARTS; part++) {
-    const count = FLIPS / FLIP_PARTS;
-    it(`${count} flipped bits in all files, ${part + 1}/${FLIP_PARTS}`, () => {
+  for (const part of partsOf(FLIPS)) {
+    const [first, last] = [part * PART, Math.min((part + 1) * PART, FLIPS)];
+    it(`flipped bits in all files, ${first} to ${last - 1}`, () => {
       const random = new Random(SEED, 1, part);
-      for (let i = 0; i < count; i++) {
+      for (let i = first; i < last; i++) {
         const { name, bit } = pickBit(subject.files, random);
         check(`bit ${bit} of ${name}`, (files) => flip(files, name, bit));
       }
-      report(`${count} bits`);
+      report(`${last - first} bits`);
     });
   }
 
@@ -369,9 +383,9 @@ describe("damage: a cleanly closed log", () => {
         writeFiles(damaged, path);
         const outcome = judge(storage.make(), subject.expected, {}, path);
         counts[outcome.kind]++;
-        const what = `seed ${SEED}, number ${i}: ${kind}: ${bit} of ${name}`;
+        const what = `number ${i}: ${kind}: ${bit} of ${name}`;
         if (outcome.kind === "wrong") {
-          throw new Error(`${what}: ${outcome.why}`);
+          throw new Error(`A-3 ${what}: ${outcome.why}\n${REPLAY}`);
         }
         if (outcome.kind !== "refused") continue;
         assert(sameFiles(damaged, readFiles(path)), `${what}: it has changed`);
@@ -380,28 +394,28 @@ describe("damage: a cleanly closed log", () => {
     });
   }
 
-  (ALL ? it : it.skip)(
-    "every bit of a log of 64 KiB, by WALRUS_DAMAGE=all",
-    () => {
-      const files = makeLog((wal) => {
-        for (let i = 0; i < 70; i++) wal.appendSync(`${i}`.repeat(i));
-      });
-      const small = {
-        files,
-        expected: expectAll(plantFiles(files)),
-        history: [],
-      };
-      let bits = 0;
-      for (const [name, { length }] of files) {
-        for (let bit = 0; bit < 8 * length; bit++, bits++) {
-          check(
-            `bit ${bit} of ${name}`,
-            (files) => flip(files, name, bit),
-            small,
-          );
-        }
+  if (BITS >= EVERY_BIT) {
+    const small = oneSegment();
+    for (const [name, { length }] of small.files) {
+      const pages = Math.ceil(length / 4096);
+      for (let page = SHARD.nth; page < pages; page += SHARD.count) {
+        it(`every bit of page ${page} of ${name}`, () => {
+          const last = 8 * Math.min(length, 4096 * (page + 1));
+          for (let bit = 8 * 4096 * page; bit < last; bit++) {
+            const damage = (files: Files) => flip(files, name, bit);
+            check(`bit ${bit} of ${name}`, damage, small);
+          }
+          report(`every bit of page ${page} of ${name}`);
+        });
       }
-      report(`all ${bits} bits`);
-    },
-  );
+    }
+  }
 });
+
+/** A closed log of one segment of 64 KiB. */
+function oneSegment(): Subject {
+  const files = makeLog((wal) => {
+    for (let i = 0; i < 70; i++) wal.appendSync(`${i}`.repeat(i));
+  });
+  return { files, expected: expectAll(plantFiles(files)), history: [] };
+}

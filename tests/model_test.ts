@@ -2,7 +2,8 @@
  * A-5: random operations against a plain array, on memory and on a simulated
  * disk with and without mapping.
  *
- * WALRUS_MODEL_OPERATIONS sets how many, WALRUS_MODEL_SEED the seed.
+ * The budget counts operations on each log; a new log begins after every
+ * 2 000. WALRUS_MODEL_ROUND plays one of these logs only.
  *
  * @module
  */
@@ -21,30 +22,30 @@ import {
   type WalStorage,
 } from "../mod.ts";
 import { assert, assertEquals, assertThrows } from "./_assert.ts";
+import { budgetOf, replay, seedOf } from "./_budget.ts";
 import { sameBytes } from "./_crash_history.ts";
+import { pump } from "./_crash_verdict.ts";
 import { Model, type ModelEntry, type ModelRange } from "./_model.ts";
 import { Random, SimulatedStorage } from "../testing/mod.ts";
 
-const { env } = process;
-const COUNT = Number(env.WALRUS_MODEL_OPERATIONS ?? 2000);
-const SEED = Number(env.WALRUS_MODEL_SEED ?? 1);
+const FILE = "tests/model_test.ts";
+const OPERATIONS = budgetOf({ smoke: 2000, long: 1_000_000 });
+const SEED = seedOf();
+/** A log lives for so long: what goes wrong is found near its beginning. */
+const ROUND_OPERATIONS = 2000;
+const ONLY = process.env.WALRUS_MODEL_ROUND;
+/** Bytes to cut entries from: making each anew took most of the time. */
+const PAYLOAD = new Random(20_261_122).bytes(256 * 1024);
+
+/** A simulated disk whose syncs end when the test lets them. */
+function disk(mapped: boolean): SimulatedStorage {
+  return new SimulatedStorage({ seed: SEED, mapped, writeback: 0 });
+}
 
 const STORAGES: readonly [string, () => WalStorage][] = [
   ["memory", memoryStorage],
-  [
-    "simulated, mapped",
-    () => new SimulatedStorage({ seed: SEED, autoSettle: true, writeback: 0 }),
-  ],
-  [
-    "simulated, files",
-    () =>
-      new SimulatedStorage({
-        seed: SEED,
-        autoSettle: true,
-        mapped: false,
-        writeback: 0,
-      }),
-  ],
+  ["simulated, mapped", () => disk(true)],
+  ["simulated, files", () => disk(false)],
 ];
 
 function checkEntry(found: Entry | undefined, expected: ModelEntry): void {
@@ -150,6 +151,10 @@ class Pair {
       case "settle":
         await this.settle();
     }
+    const storage = this.#storage;
+    if (storage instanceof SimulatedStorage && random.chance(0.3)) {
+      storage.settle(random.int(4));
+    }
     this.#checkBounds();
   }
 
@@ -162,9 +167,16 @@ class Pair {
     }));
   }
 
+  /** Waits for a promise, and lets syncs of a simulated disk end. */
+  async #wait<T>(promise: Promise<T>): Promise<T> {
+    const storage = this.#storage;
+    if (!(storage instanceof SimulatedStorage)) return await promise;
+    return await pump(storage, promise);
+  }
+
   /** Every promise so far has settled as it should. */
   async settle(): Promise<void> {
-    await Promise.all(this.#pending.splice(0));
+    await this.#wait(Promise.all(this.#pending.splice(0)));
   }
 
   #append(): void {
@@ -172,7 +184,7 @@ class Pair {
     const count = random.pick([1, 1, 1, 2, 5, 40, 300]);
     const most = count > 5 ? 40 : random.pick([0, 30, 1500, 9000, 30_000]);
     const inputs = Array.from({ length: count }, () => ({
-      data: random.bytes(random.int(most + 1)),
+      data: this.#data(random.int(most + 1)),
       term: random.chance(0.5) ? random.int(1000) : undefined,
       timestampNs: BigInt(random.uint32()) * 2_000_000_001n - 2n ** 62n,
     }));
@@ -192,6 +204,11 @@ class Pair {
     this.#later(written.then((indexes) => assertEquals(indexes, expected)));
     // The data was copied before the call returned.
     for (const { data } of inputs) data.fill(0xee);
+  }
+
+  #data(bytes: number): Uint8Array {
+    const from = this.#random.int(PAYLOAD.length - bytes);
+    return PAYLOAD.slice(from, from + bytes);
   }
 
   /** Mostly an index that exists. */
@@ -272,11 +289,11 @@ class Pair {
   async #reopen(): Promise<void> {
     const blocking = this.#random.chance(0.5);
     if (blocking) this.#wal.closeSync();
-    else await this.#wal.close();
+    else await this.#wait(this.#wal.close());
     await this.settle();
     this.#wal = this.#random.chance(0.5)
       ? openWalSync("model", this.#options())
-      : await openWal("model", this.#options());
+      : await this.#wait(openWal("model", this.#options()));
     assertEquals(this.#wal.recovery.outcome, "clean");
     assertEquals(this.#wal.recovery.segmentsScanned, 0);
   }
@@ -299,29 +316,59 @@ class Pair {
   async end(): Promise<void> {
     await this.settle();
     checkEntries([...this.#wal], this.model.range({}));
-    await this.#wal.close();
+    await this.#wait(this.#wal.close());
   }
 }
 
-for (const [name, make] of STORAGES) {
+/** Plays one log; the operations that it saw. */
+async function play(
+  make: () => WalStorage,
+  format: "binary" | "json",
+  round: number,
+  random: Random,
+  count: number,
+): Promise<Pair> {
+  const pair = new Pair(random, make(), format);
+  let nth = 0;
+  try {
+    for (; nth < count; nth++) await pair.operate();
+    await pair.end();
+  } catch (error) {
+    const { message } = error as Error;
+    const again = replay(FILE, 1, `WALRUS_MODEL_ROUND=${round}`);
+    throw new Error(`A-5 operation ${nth + 1}: ${message}\n${again}`, {
+      cause: error,
+    });
+  }
+  return pair;
+}
+
+for (const [nth, [name, make]] of STORAGES.entries()) {
   for (const format of ["binary", "json"] as const) {
-    test(`A-5 a log answers as an array does: ${name}, ${format}`, async () => {
-      const count = format === "binary" ? COUNT : Math.ceil(COUNT / 4);
-      const pair = new Pair(new Random(SEED, 5), make(), format);
-      let nth = 0;
-      try {
-        for (; nth < count; nth++) await pair.operate();
-        await pair.end();
-      } catch (error) {
-        throw new Error(
-          `operation ${nth + 1} of seed ${SEED}: ${(error as Error).message}`,
-          { cause: error },
-        );
+    const title = `A-5 a log answers as an array does: ${name}, ${format}`;
+    test(title, { timeout: 86_400_000 }, async () => {
+      const wanted = format === "binary"
+        ? OPERATIONS
+        : Math.ceil(OPERATIONS / 4);
+      const rounds = Math.ceil(wanted / ROUND_OPERATIONS);
+      const counts = new Map<string, number>();
+      let entries = 0;
+      for (let round = 0; round < rounds; round++) {
+        if (ONLY !== undefined && round !== Number(ONLY)) continue;
+        const left = wanted - round * ROUND_OPERATIONS;
+        const count = Math.min(ROUND_OPERATIONS, left);
+        const stream = 10 * nth + (format === "json" ? 1 : 0);
+        const random = new Random(SEED, stream, round);
+        const pair = await play(make, format, round, random, count);
+        for (const [operation, times] of pair.counts) {
+          counts.set(operation, (counts.get(operation) ?? 0) + times);
+        }
+        entries += pair.model.length;
       }
-      const counts = [...pair.counts].map((one) => one.join(" ")).join(", ");
+      const shown = [...counts].map((one) => one.join(" ")).join(", ");
       console.log(
-        `A-5 ${name}, ${format}: seed ${SEED}, ${count} operations ` +
-          `(${counts}), ${pair.model.length} entries at the end`,
+        `A-5 ${name}, ${format}: seed ${SEED}, ${rounds} logs, ${wanted} ` +
+          `operations (${shown}), ${entries} entries at the ends`,
       );
     });
   }
