@@ -24,14 +24,29 @@ export interface Written {
 export interface Link {
   readonly entry: Written;
   readonly previous: Link | undefined;
-  readonly count: number;
+  readonly index: number;
+}
+
+/** What a log holds: the entries from `firstIndex` to below `nextIndex`. */
+export interface Contents {
+  /** The first entry that was not removed, or the next index. */
+  readonly firstIndex: number;
+  readonly nextIndex: number;
+  /** The last entry; what lies before the first one does not count. */
+  readonly last: Link | undefined;
+}
+
+/** What a log was found to hold. */
+export interface Found {
+  readonly firstIndex: number;
+  readonly nextIndex: number;
+  readonly entries: readonly Written[];
 }
 
 /** The log after one step. */
-export interface Version {
+export interface Version extends Contents {
   readonly number: number;
   readonly what: string;
-  readonly last: Link | undefined;
   /** "void": it never was, on no disk. "refused": only remains may be. */
   state: "pending" | "written" | "refused" | "void";
 }
@@ -48,6 +63,13 @@ export interface Expected {
   readonly poisoned: boolean;
 }
 
+/** A log that nobody wrote to yet. */
+export const NOTHING: Contents = {
+  firstIndex: 1,
+  nextIndex: 1,
+  last: undefined,
+};
+
 /** Equal bytes? */
 export function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
   return left.length === right.length && Buffer.compare(left, right) === 0;
@@ -61,40 +83,43 @@ export function sameEntry(left: Written, right: Written): boolean {
     sameBytes(left.data, right.data);
 }
 
-/** A version's entries behind some others. */
+/** Some entries behind the others. */
 export function extend(
-  last: Link | undefined,
+  { firstIndex, nextIndex, last }: Contents,
   entries: readonly Written[],
-): Link | undefined {
-  let end = last;
-  for (const entry of entries) {
-    end = { entry, previous: end, count: (end?.count ?? 0) + 1 };
-  }
-  return end;
+): Contents {
+  let [end, index] = [last, nextIndex];
+  for (const entry of entries) end = { entry, previous: end, index: index++ };
+  return { firstIndex, nextIndex: index, last: end };
 }
 
-/** The first `count` entries. */
-export function shorten(
-  last: Link | undefined,
-  count: number,
-): Link | undefined {
-  let end = last;
-  while (end !== undefined && end.count > count) end = end.previous;
-  return end;
+/** The entries up to one; `firstIndex - 1` leaves none. */
+export function shorten(contents: Contents, lastIndex: number): Contents {
+  let end = contents.last;
+  while (end !== undefined && end.index > lastIndex) end = end.previous;
+  const { firstIndex } = contents;
+  return { firstIndex, nextIndex: lastIndex + 1, last: end };
 }
 
 /** How many entries. */
-export function countOf(last: Link | undefined): number {
-  return last?.count ?? 0;
+export function countOf({ firstIndex, nextIndex }: Contents): number {
+  return nextIndex - firstIndex;
 }
 
 /** The entries in order. */
-export function entriesOf(last: Link | undefined): Written[] {
+export function entriesOf({ firstIndex, last }: Contents): Written[] {
   const entries: Written[] = [];
-  for (let at = last; at !== undefined; at = at.previous) {
+  let at = last;
+  for (; at !== undefined && at.index >= firstIndex; at = at.previous) {
     entries.push(at.entry);
   }
   return entries.reverse();
+}
+
+/** What was found, as what the next life of the log begins with. */
+export function contentsOf({ firstIndex, entries }: Found): Contents {
+  const nothing = { firstIndex, nextIndex: firstIndex, last: undefined };
+  return extend(nothing, entries);
 }
 
 /** The versions of one open log, from what it was opened with. */
@@ -105,20 +130,16 @@ export class History {
   poisoned = false;
   #durable = 0;
 
-  constructor(found: Link | undefined) {
-    this.current = {
-      number: 0,
-      what: `found ${countOf(found)}`,
-      last: found,
-      state: "written",
-    };
+  constructor(found: Contents) {
+    const what = `found ${countOf(found)}`;
+    this.current = { ...found, number: 0, what, state: "written" };
     this.versions.push(this.current);
   }
 
   /** A step is about to be taken: a crash inside it may show it. */
-  propose(what: string, last: Link | undefined): Version {
+  propose(what: string, contents: Contents): Version {
     const number = this.versions.length;
-    const version: Version = { number, what, last, state: "pending" };
+    const version: Version = { ...contents, number, what, state: "pending" };
     this.versions.push(version);
     return version;
   }
@@ -159,9 +180,9 @@ export class History {
 }
 
 /** Exactly this and nothing else. */
-export function exactly(found: readonly Written[], what: string): Expected {
-  const last = extend(undefined, found);
-  const version: Version = { number: 0, what, last, state: "written" };
+export function exactly(found: Found, what: string): Expected {
+  const contents = contentsOf(found);
+  const version: Version = { ...contents, number: 0, what, state: "written" };
   const versions = [version];
   return {
     afterPowerLoss: versions,
@@ -174,20 +195,24 @@ export function exactly(found: readonly Written[], what: string): Expected {
 /** The version that `found` is; undefined when it is none of them. */
 export function findVersion(
   versions: readonly Version[],
-  found: readonly Written[],
+  { firstIndex, nextIndex, entries }: Found,
 ): Version | undefined {
   const equal = new Set<Link>();
   for (let nth = versions.length - 1; nth >= 0; nth--) {
     const version = versions[nth] as Version;
-    if (countOf(version.last) !== found.length) continue;
+    if (version.nextIndex !== nextIndex) continue;
+    if (version.firstIndex !== firstIndex) continue;
     const walked: Link[] = [];
     let at = version.last;
-    while (at !== undefined && !equal.has(at)) {
-      if (!sameEntry(at.entry, found[at.count - 1] as Written)) break;
+    while (at !== undefined && at.index >= firstIndex && !equal.has(at)) {
+      const entry = entries[at.index - firstIndex] as Written;
+      if (!sameEntry(at.entry, entry)) break;
       walked.push(at);
       at = at.previous;
     }
-    if (at !== undefined && !equal.has(at)) continue;
+    const differs = at !== undefined && at.index >= firstIndex &&
+      !equal.has(at);
+    if (differs) continue;
     for (const link of walked) equal.add(link);
     return version;
   }
@@ -195,28 +220,47 @@ export function findVersion(
 }
 
 /** Says how `found` differs from the versions that were allowed. */
-export function explain(
-  versions: readonly Version[],
-  found: readonly Written[],
-): string {
+export function explain(versions: readonly Version[], found: Found): string {
   const show = (entry: Written | undefined) =>
     entry === undefined
       ? "nothing"
       : `${entry.data.length} bytes, term ${entry.term}, time ` +
         `${entry.timestampNs} [${entry.data.subarray(0, 8)}]`;
-  const lines = [`found ${found.length} entries, allowed was one of`];
+  const range = (from: Contents | Found) =>
+    `${from.firstIndex} to ${from.nextIndex - 1}`;
+  const lines = [`found ${range(found)}, allowed was one of`];
   for (const version of versions.slice(-40)) {
-    const entries = entriesOf(version.last);
-    const at = entries.findIndex((entry, nth) =>
-      found[nth] === undefined || !sameEntry(entry, found[nth] as Written)
+    const skipped = found.firstIndex - version.firstIndex;
+    const written = entriesOf(version);
+    const at = written.findIndex((entry, nth) =>
+      nth >= skipped &&
+      (found.entries[nth - skipped] === undefined ||
+        !sameEntry(entry, found.entries[nth - skipped] as Written))
     );
+    const what = show(found.entries[at - skipped]);
     const where = at < 0
-      ? `is its first ${entries.length}`
-      : `differs at ${at + 1}: ${show(entries[at])}, found ${show(found[at])}`;
+      ? "the same as far as it goes"
+      : `differs at ${version.firstIndex + at}: ${show(written[at])}, ` +
+        `found ${what}`;
     lines.push(
       `  ${version.number} (${version.state}) "${version.what}", ` +
-        `${entries.length} entries: ${where}`,
+        `${range(version)}: ${where}`,
     );
   }
   return lines.join("\n");
+}
+
+/** Which promise was broken, in a word or two. */
+export function blame(
+  ever: readonly Version[],
+  allowed: readonly Version[],
+  found: Found,
+): string {
+  const version = findVersion(ever, found);
+  if (version === undefined) return "NEVER WRITTEN";
+  const least = Math.min(...allowed.map(({ number }) => number));
+  return version.number < least
+    ? `LOST what was promised (version ${version.number} "${version.what}", ` +
+      `promised ${least})`
+    : `version ${version.number} "${version.what}", ${version.state}`;
 }

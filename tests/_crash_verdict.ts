@@ -10,16 +10,14 @@ import {
   ChecksumMismatchError,
   UnsupportedFormatError,
   WalCorruptedError,
-  WalError,
 } from "../src/errors.ts";
 import {
-  entriesOf,
+  blame,
   exactly,
   type Expected,
   explain,
-  extend,
   findVersion,
-  type Version,
+  type Found,
   type Written,
 } from "./_crash_history.ts";
 import type { Random, SimulatedStorage } from "../testing/mod.ts";
@@ -31,7 +29,7 @@ export const LOG = "wal";
 export type Crash = "power" | "death" | "closed";
 
 /** A disk to judge. */
-export interface Found {
+export interface Crashed {
   readonly disk: SimulatedStorage;
   readonly crash: Crash;
   readonly expected: Expected;
@@ -139,44 +137,51 @@ export async function close(
 }
 
 /** All entries, and that all ways of asking for them agree. */
-export function readAll(wal: Wal): Written[] {
-  const found: Written[] = [];
-  for (const { index, data, term, timestampNs } of wal.entries()) {
-    if (index !== found.length + 1) {
-      throw new Error(`entry ${index} comes after ${found.length}`);
-    }
-    found.push({ data, term, timestampNs });
-  }
-  const { length } = found;
+export function readAll(wal: Wal): Found {
+  const entries: Written[] = [];
   const { firstIndex, lastIndex, nextIndex, recovery } = wal;
-  if (
-    wal.length !== length || nextIndex !== length + 1 ||
-    lastIndex !== length || firstIndex !== Math.min(1, length) ||
-    wal.durableIndex !== length || recovery.entryCount !== length
-  ) {
-    const told = JSON.stringify({
-      length: wal.length,
-      nextIndex,
-      lastIndex,
-      firstIndex,
-      durableIndex: wal.durableIndex,
-      entryCount: recovery.entryCount,
-    });
-    throw new Error(`the log read ${length} entries and says ${told}`);
+  const first = firstIndex === 0 ? nextIndex : firstIndex;
+  for (const { index, data, term, timestampNs } of wal.entries()) {
+    const expected = first + entries.length;
+    if (index !== expected) {
+      throw new Error(`the log reads entry ${index}, expected ${expected}`);
+    }
+    entries.push({ data, term, timestampNs });
   }
-  return found;
+  const { length } = entries;
+  const told = JSON.stringify({
+    length: wal.length,
+    nextIndex,
+    lastIndex,
+    firstIndex,
+    durableIndex: wal.durableIndex,
+    entryCount: recovery.entryCount,
+  });
+  const empty = length === 0;
+  const expected = JSON.stringify({
+    length,
+    nextIndex: first + length,
+    lastIndex: empty ? 0 : first + length - 1,
+    firstIndex: empty ? 0 : first,
+    durableIndex: empty ? 0 : first + length - 1,
+    entryCount: length,
+  });
+  if (told !== expected) {
+    throw new Error(`the log read ${expected} and says ${told}`);
+  }
+  return { firstIndex: first, nextIndex, entries };
 }
 
 /** Opens what a crash left, crashes meanwhile, judges, and goes on using it. */
 export class Judge {
   readonly #run: Run;
-  readonly #found: Found;
+  readonly #crashed: Crashed;
   readonly #depth: number;
   #inside: { disk: SimulatedStorage; crash: Crash; at: string }[] = [];
 
-  constructor(run: Run, found: Found, depth = 0) {
+  constructor(run: Run, crashed: Crashed, depth = 0) {
     this.#run = run;
-    this.#found = found;
+    this.#crashed = crashed;
     this.#depth = depth;
   }
 
@@ -184,8 +189,8 @@ export class Judge {
    * Judges, and returns the entries that were found; undefined where the log
    * was refused, and might be.
    */
-  async judge(): Promise<readonly Written[] | undefined> {
-    const { disk } = this.#found;
+  async judge(): Promise<Found | undefined> {
+    const { disk } = this.#crashed;
     const { random, counts } = this.#run;
     counts.states++;
     const before = this.#run.verbose ? disk.describe() : "";
@@ -199,7 +204,7 @@ export class Judge {
       const now = disk.describe();
       throw new Verdict(
         `${name}: ${message}`,
-        `crashes: ${this.#found.path.join(" > ")}\n${stack}\n` +
+        `crashes: ${this.#crashed.path.join(" > ")}\n${stack}\n` +
           `before opening: ${before}\nnow: ${now}`,
         { cause: error },
       );
@@ -208,12 +213,12 @@ export class Judge {
 
   async #judge(
     compared: SimulatedStorage | undefined,
-  ): Promise<readonly Written[] | undefined> {
-    const { disk, crash, expected } = this.#found;
+  ): Promise<Found | undefined> {
+    const { disk, crash, expected } = this.#crashed;
     const { random, counts, hostile } = this.#run;
     const blocking = random.chance(0.7);
     let wal: Wal;
-    let found: Written[];
+    let found: Found;
     try {
       wal = await open(disk, optionsFor(this.#run, disk), blocking);
       found = readAll(wal);
@@ -224,7 +229,7 @@ export class Judge {
     }
     disk.onCall(undefined);
     count(counts.outcomes, wal.recovery.outcome);
-    counts.entries += found.length;
+    counts.entries += found.entries.length;
     const allowed = crash === "power"
       ? expected.afterPowerLoss
       : expected.afterDeath;
@@ -247,7 +252,7 @@ export class Judge {
 
   /** Takes images of the disk while it is being opened. */
   #crashInside(): void {
-    const { disk } = this.#found;
+    const { disk } = this.#crashed;
     const { random } = this.#run;
     if (!random.chance([0.25, 0.3, 0.3][this.#depth] as number)) return;
     const chance = random.pick([0.02, 0.1]);
@@ -262,8 +267,8 @@ export class Judge {
     });
   }
 
-  async #judgeInside(found: readonly Written[]): Promise<void> {
-    const { crash: before, expected, path } = this.#found;
+  async #judgeInside(found: Found): Promise<void> {
+    const { crash: before, expected, path } = this.#crashed;
     const inside = this.#inside;
     this.#inside = [];
     for (const { disk, crash, at } of inside) {
@@ -283,8 +288,8 @@ export class Judge {
   }
 
   /** Uses the recovered log, and opens it once more. */
-  async #goOn(wal: Wal, found: readonly Written[]): Promise<void> {
-    const { disk } = this.#found;
+  async #goOn(wal: Wal, found: Found): Promise<void> {
+    const { disk } = this.#crashed;
     const { random, hostile } = this.#run;
     const blocking = random.chance(0.7);
     let same = found;
@@ -299,15 +304,24 @@ export class Judge {
         const entry = { data, term, timestampNs: BigInt(random.uint32()) };
         if (blocking) wal.appendSync(entry);
         else await pump(disk, wal.append(entry));
-        same = [...same, entry];
+        same = {
+          ...same,
+          nextIndex: same.nextIndex + 1,
+          entries: [...same.entries, entry],
+        };
       }
       await pump(disk, wal.flush());
     }
-    if (what === "truncate" && found.length > 0) {
-      const last = random.int(found.length);
+    if (what === "truncate" && found.entries.length > 0) {
+      const kept = random.int(found.entries.length);
+      const last = found.firstIndex - 1 + kept;
       if (blocking) wal.truncateAfterSync(last);
       else await pump(disk, wal.truncateAfter(last));
-      same = found.slice(0, last);
+      same = {
+        ...found,
+        nextIndex: last + 1,
+        entries: found.entries.slice(0, kept),
+      };
     }
     await step(disk, 0);
     let next: SimulatedStorage;
@@ -324,7 +338,7 @@ export class Judge {
     const versions = exactly(same, what).ever;
     if (again === undefined) return;
     if (findVersion(versions, again) !== undefined) return;
-    if (hostile && again.length < same.length) return;
+    if (hostile && again.entries.length < same.entries.length) return;
     throw new Error(
       `after recovery, "${what}"${clean ? ", close" : ""} and opening again: ` +
         explain(versions, again),
@@ -335,7 +349,7 @@ export class Judge {
     next: SimulatedStorage,
     what: string,
     clean: boolean,
-  ): Promise<Written[] | undefined> {
+  ): Promise<Found | undefined> {
     const { random, hostile, counts } = this.#run;
     counts.states++;
     try {
@@ -369,21 +383,6 @@ function isRefusal(error: unknown): boolean {
 /** What a later loss of power may take, although a death does not. */
 function later(before: Crash, expected: Expected): Partial<Expected> {
   return before === "death" ? { afterPowerLoss: expected.afterPowerLoss } : {};
-}
-
-/** Which promise was broken, in a word or two. */
-function blame(
-  ever: readonly Version[],
-  allowed: readonly Version[],
-  found: readonly Written[],
-): string {
-  const version = findVersion(ever, found);
-  if (version === undefined) return "NEVER WRITTEN";
-  const least = Math.min(...allowed.map(({ number }) => number));
-  return version.number < least
-    ? `LOST what was promised (version ${version.number} "${version.what}", ` +
-      `promised ${least})`
-    : `version ${version.number} "${version.what}", ${version.state}`;
 }
 
 function checkReport(
@@ -434,10 +433,3 @@ function namesIn(disk: SimulatedStorage, path: string): string[] {
   directory?.close();
   return names;
 }
-
-/** What a history ends with, as entries. */
-export function currentEntries(version: Version): Written[] {
-  return entriesOf(version.last);
-}
-
-export { extend, WalError };

@@ -10,10 +10,11 @@ import { Buffer } from "node:buffer";
 import type { Wal, WalOptions } from "../mod.ts";
 import { StorageError, WalError } from "../src/errors.ts";
 import {
-  countOf,
+  contentsOf,
   type Expected,
   extend,
   History,
+  NOTHING,
   sameBytes,
   shorten,
   type Version,
@@ -191,7 +192,7 @@ class Life {
         return this.#truncate(this.#anywhere(), blocking);
       case "truncateBatch":
         return this.#truncate(
-          Math.min(this.#batchStart + random.int(3), this.#length),
+          Math.min(this.#batchStart + random.int(3), this.#next - 1),
           blocking,
         );
       case "flush":
@@ -216,8 +217,8 @@ class Life {
     }
   }
 
-  get #length(): number {
-    return countOf(this.history.current.last);
+  get #next(): number {
+    return this.history.current.nextIndex;
   }
 
   #note(text: string): void {
@@ -225,9 +226,10 @@ class Life {
   }
 
   #anywhere(): number {
-    const length = this.#length;
+    const { firstIndex, nextIndex } = this.history.current;
+    const length = nextIndex - firstIndex;
     const back = this.#random.pick([1, 1, 2, 3, length, this.#random.int(99)]);
-    return Math.max(0, length - back);
+    return Math.max(firstIndex, nextIndex - back) - 1;
   }
 
   #entry(): Written & { timestampNs: bigint } {
@@ -248,13 +250,13 @@ class Life {
     const chosen = random.pick([undefined, undefined, undefined, true, false]);
     const durable = chosen ?? this.#options.sync === "always";
     const sizes = entries.map(({ data }) => data.length).join("+");
-    const what = `append ${sizes} as ${this.#length + 1}` +
+    const what = `append ${sizes} as ${this.#next}` +
       `${blocking ? " blocking" : ""}${durable ? " durable" : ""}`;
     this.#note(what);
     const options = chosen === undefined ? {} : { durable: chosen };
     const before = wal.nextIndex;
-    const { last } = history.current;
-    const version = history.propose(what, extend(last, entries));
+    const contents = extend(history.current, entries);
+    const version = history.propose(what, contents);
     this.#batchStart = length > 1 ? before : this.#batchStart;
     const done = () => {
       if (durable) history.acknowledge(version);
@@ -290,8 +292,8 @@ class Life {
       this.#checkFailure(error);
     }
     const after = wal.nextIndex;
-    const grows = countOf(version.last) > countOf(history.current.last);
-    if (after === countOf(version.last) + 1) history.accept(version);
+    const grows = version.nextIndex > history.current.nextIndex;
+    if (after === version.nextIndex) history.accept(version);
     else if (after === before) history.refuse(version, grows);
     else {
       throw new Error(
@@ -355,9 +357,9 @@ class Life {
         if (bytes !== undefined) this.#ghosts.push(bytes);
       }
     }
-    const kept = shorten(history.current.last, last);
+    const kept = shorten(history.current, last);
     // With nothing to take away, what was taken away before still counts.
-    const version = last === this.#length
+    const version = last === this.#next - 1
       ? history.versions.findLast(({ what, state }) =>
         what.startsWith("truncateAfter") && state === "written"
       ) ?? history.versions[0] as Version
@@ -450,15 +452,17 @@ class Life {
         history.poisoned = true;
       }
     }
-    if (this.#wal.length !== this.#length) {
-      if (!history.poisoned || this.#wal.length > this.#length) {
-        const { length } = this.#wal;
-        throw new Error(`${length} of ${this.#length} entries after reopening`);
+    const { nextIndex } = this.#wal;
+    if (nextIndex !== this.#next) {
+      if (!history.poisoned || nextIndex > this.#next) {
+        throw new Error(
+          `the next index is ${nextIndex} after reopening, was ${this.#next}`,
+        );
       }
       // A sync had failed; what the cache lost was promised to nobody.
       const version = history.propose(
-        `reopened with ${this.#wal.length}`,
-        shorten(current.last, this.#wal.length),
+        `reopened before ${nextIndex}`,
+        shorten(current, nextIndex - 1),
       );
       history.accept(version);
     }
@@ -468,10 +472,10 @@ class Life {
 
   /** Compares what the open log reads with what was written. */
   check(): void {
-    const { last } = this.history.current;
+    const { firstIndex, last } = this.history.current;
     let at = last;
     for (const entry of this.#wal.entries({ reverse: true })) {
-      const same = at !== undefined && at.count === entry.index &&
+      const same = at !== undefined && at.index === entry.index &&
         at.entry.term === entry.term &&
         at.entry.timestampNs === entry.timestampNs &&
         Buffer.compare(at.entry.data, entry.data) === 0;
@@ -480,7 +484,9 @@ class Life {
       }
       at = at?.previous;
     }
-    if (at !== undefined) throw new Error(`the open log misses ${at.count}`);
+    if (at !== undefined && at.index >= firstIndex) {
+      throw new Error(`the open log misses ${at.index}`);
+    }
   }
 
   /** Ends it; the disk of the next one, and how this one ended. */
@@ -537,7 +543,7 @@ export async function simulate(
       : random.pick(["none", "unsynced-sectors"]),
   });
   const lives = random.between(1, 4);
-  let history = new History(undefined);
+  let history = new History(NOTHING);
   let path: readonly string[] = [];
   for (let nth = 0; nth < lives; nth++) {
     run.history.push(`-- life ${nth + 1}`);
@@ -558,11 +564,9 @@ export async function simulate(
     const { at, ...found } = await life.end();
     path = [...path, `${found.crash} at ${at}`];
     const next = found.disk.fork();
-    const entries = await new Judge(run, { ...found, path }).judge();
-    if (entries === undefined) return;
+    const judged = await new Judge(run, { ...found, path }).judge();
+    if (judged === undefined) return;
     disk = next;
-    history = new History(extend(undefined, entries));
+    history = new History(contentsOf(judged));
   }
 }
-
-export { pump };
