@@ -14,11 +14,13 @@ import { openWalSync, type Wal } from "../mod.ts";
 import { StorageError, WalError } from "../src/errors.ts";
 import { assert, assertEquals } from "./_assert.ts";
 import {
-  countOf,
+  type Contents,
   explain,
   extend,
   findVersion,
+  type Found,
   History,
+  NOTHING,
   shorten,
   type Version,
   type Written,
@@ -65,13 +67,13 @@ function entry(bytes: number, serial: number): Written {
 async function change(
   at: Case,
   what: string,
-  last: Version["last"],
+  contents: Contents,
   blocking: () => unknown,
   soon: () => Promise<unknown>,
 ): Promise<void> {
   const { history, wal } = at;
   const before = wal.nextIndex;
-  const version = history.propose(what, last);
+  const version = history.propose(what, contents);
   let failure: unknown;
   let promise: Promise<unknown> | undefined;
   try {
@@ -80,8 +82,8 @@ async function change(
   } catch (error) {
     failure = error;
   }
-  const grows = countOf(last) > countOf(history.current.last);
-  if (wal.nextIndex === countOf(last) + 1) history.accept(version);
+  const grows = version.nextIndex > history.current.nextIndex;
+  if (wal.nextIndex === version.nextIndex) history.accept(version);
   else {
     assertEquals(wal.nextIndex, before, what);
     history.refuse(version, grows);
@@ -100,13 +102,12 @@ async function change(
 }
 
 async function append(at: Case, ...entries: Written[]): Promise<void> {
-  const { last } = at.history.current;
   const inputs = entries as (Written & { timestampNs: bigint })[];
   const what = `append ${entries.map(({ data }) => data.length).join("+")}`;
   await change(
     at,
     what,
-    extend(last, entries),
+    extend(at.history.current, entries),
     () =>
       inputs.length === 1
         ? at.wal.appendSync(inputs[0]!)
@@ -119,8 +120,8 @@ async function append(at: Case, ...entries: Written[]): Promise<void> {
 }
 
 async function truncate(at: Case, last: number): Promise<void> {
-  const kept = shorten(at.history.current.last, last);
-  if (kept === at.history.current.last) return;
+  if (last === at.history.current.nextIndex - 1) return;
+  const kept = shorten(at.history.current, last);
   await change(
     at,
     `truncateAfter ${last}`,
@@ -169,7 +170,7 @@ async function openTwice(
 }
 
 /** Reads all, at the second attempt if the fault hits the first one. */
-function readTwice(wal: Wal): Written[] {
+function readTwice(wal: Wal): Found {
   try {
     return readAll(wal);
   } catch (error) {
@@ -206,7 +207,7 @@ function checkFound(at: Case, clean: boolean): void {
     : expected.afterPowerLoss;
   const version = findVersion(allowed, found);
   assert(version !== undefined, `reopened: ${explain(allowed, found)}`);
-  const again = at.history.propose("reopened", version.last);
+  const again = at.history.propose("reopened", version);
   at.history.accept(again);
   at.history.acknowledge(again);
   at.history.poisoned = false;
@@ -226,7 +227,7 @@ async function endure(
     if (call.operation === operation && calls++ === after) injected++;
   });
   if (operation !== undefined) storage.failNext(operation, code, { after });
-  const history = new History(undefined);
+  const history = new History(NOTHING);
   const wal = await openTwice(storage, blocking);
   const at: Case = { storage, history, blocking, wal };
   await workload(at);
