@@ -46,6 +46,8 @@ export type {
   WalStats,
 } from "./src/report.ts";
 export type { WalStorage } from "./src/storage.ts";
+export { Transaction } from "./src/transaction.ts";
+export type { TransactionOptions } from "./src/transactions.ts";
 export { Wal } from "./src/wal.ts";
 
 /**

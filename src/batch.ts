@@ -6,7 +6,7 @@
 
 import type { EntryFields, EntryInput } from "./entry.ts";
 import { checkFields, noData } from "./input.ts";
-import { show } from "./options.ts";
+import { show } from "./checks.ts";
 
 /**
  * Entries collected for one `appendBatch`. Data is copied when added.

@@ -5,7 +5,7 @@
  */
 
 import { IndexOutOfRangeError, WalClosedError } from "./errors.ts";
-import { checkNames, show } from "./options.ts";
+import { checkNames, show } from "./checks.ts";
 
 /** How one append differs from the log's options. */
 export interface AppendOptions {
@@ -17,7 +17,12 @@ export interface AppendOptions {
   durable?: boolean | undefined;
 }
 
-const APPEND_OPTIONS = ["signal", "expectedIndex", "durable"];
+/** The names of append options. */
+export const APPEND_OPTIONS: readonly string[] = [
+  "signal",
+  "expectedIndex",
+  "durable",
+];
 
 /** Append options, read once: their getters are the caller's program. */
 export interface AskedAppend {

@@ -105,7 +105,7 @@ export class StoredEntry implements Entry {
 
   get transactionId(): string | undefined {
     const transaction = this.#transaction;
-    return transaction === undefined ? undefined : `tx_${hex(transaction)}`;
+    return transaction && showTransactionId(transaction);
   }
 
   get checksum(): number {
@@ -157,6 +157,11 @@ export class StoredEntry implements Entry {
     const deno = Symbol.for("Deno.customInspect");
     Object.defineProperty(prototype, deno, { value: forDeno });
   }
+}
+
+/** A transaction's id as it is shown: "tx_" and 32 hex digits. */
+export function showTransactionId(id: Uint8Array): string {
+  return `tx_${hex(id)}`;
 }
 
 function floorMs(ns: bigint): number {

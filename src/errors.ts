@@ -33,6 +33,10 @@ export type AnyWalError =
   | SegmentNotFoundError
   | SegmentFullError
   | UnsupportedFormatError
+  | TransactionNotFoundError
+  | TransactionNotPendingError
+  | TransactionExpiredError
+  | TransactionTooLargeError
   | WalLockedError
   | WalFailedError
   | IndexConflictError
@@ -190,6 +194,83 @@ export class UnsupportedFormatError extends WalError {
     super(message);
     this.found = detail.found;
     this.supported = detail.supported;
+  }
+}
+
+/** Whether a transaction can be committed, or how it has ended. */
+export type TransactionState = "pending" | "committed" | "aborted";
+
+/** No transaction has this id, or it ended too long ago. */
+export class TransactionNotFoundError extends WalError {
+  /** Tells this class from the others. */
+  override readonly code = "TRANSACTION_NOT_FOUND";
+  /** The id asked for. */
+  readonly transactionId: string;
+
+  /** Made by the log. */
+  constructor(message: string, detail: { transactionId: string }) {
+    super(message);
+    this.transactionId = detail.transactionId;
+  }
+}
+
+/** The transaction was committed or rolled back before. Begin a new one. */
+export class TransactionNotPendingError extends WalError {
+  /** Tells this class from the others. */
+  override readonly code = "TRANSACTION_NOT_PENDING";
+  /** The transaction's id. */
+  readonly transactionId: string;
+  /** How it has ended. */
+  readonly state: TransactionState;
+
+  /** Made by the log. */
+  constructor(
+    message: string,
+    detail: { transactionId: string; state: TransactionState },
+  ) {
+    super(message);
+    this.transactionId = detail.transactionId;
+    this.state = detail.state;
+  }
+}
+
+/** The transaction's time is over; nothing of it was written. Begin anew. */
+export class TransactionExpiredError extends WalError {
+  /** Tells this class from the others. */
+  override readonly code = "TRANSACTION_EXPIRED";
+  /** The transaction's id. */
+  readonly transactionId: string;
+  /** When its time was over. */
+  readonly expiredAt: Date;
+
+  /** Made by the log. */
+  constructor(
+    message: string,
+    detail: { transactionId: string; expiredAt: Date },
+  ) {
+    super(message);
+    this.transactionId = detail.transactionId;
+    this.expiredAt = detail.expiredAt;
+  }
+}
+
+/** The transaction has as many entries as it may. Commit it, or split it. */
+export class TransactionTooLargeError extends WalError {
+  /** Tells this class from the others. */
+  override readonly code = "TRANSACTION_TOO_LARGE";
+  /** The transaction's id. */
+  readonly transactionId: string;
+  /** The most entries that one may have. */
+  readonly entriesMax: number;
+
+  /** Made by the log. */
+  constructor(
+    message: string,
+    detail: { transactionId: string; entriesMax: number },
+  ) {
+    super(message);
+    this.transactionId = detail.transactionId;
+    this.entriesMax = detail.entriesMax;
   }
 }
 

@@ -7,9 +7,13 @@
 
 import { crc32 } from "./crc32.ts";
 import type { Encoder } from "./encoder.ts";
-import type { EntryFields, EntryInput } from "./entry.ts";
+import {
+  type EntryFields,
+  type EntryInput,
+  showTransactionId,
+} from "./entry.ts";
 import { EmptyDataError, InvalidEntryError } from "./errors.ts";
-import { show } from "./options.ts";
+import { show } from "./checks.ts";
 import type { Clock } from "./storage.ts";
 
 const TIME_MIN = -(2n ** 63n);
@@ -213,13 +217,14 @@ export function encodePayload(
   staged: Staged,
   index: number,
   term: number,
+  transactionId?: Uint8Array<ArrayBuffer>,
 ): void {
   const data = new Uint8Array(staged.data);
   const payload: unknown = encoder.encode({
     index,
     term,
     timestampNs: (BigInt(staged.high | 0) << 32n) | BigInt(staged.low >>> 0),
-    transactionId: undefined,
+    transactionId: transactionId && showTransactionId(transactionId),
     data,
     checksum: crc32(data),
   });

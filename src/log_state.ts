@@ -118,6 +118,7 @@ export class LogState {
   nextSegment: number;
   readonly #damaged: ((path: string) => void) | undefined;
   readonly #open = new Set<Segment>();
+  readonly #hidden = new Set<Segment>();
   #current: Segment | undefined;
 
   /** The log's state as recovery found or made it. */
@@ -211,11 +212,31 @@ export class LogState {
     this.nextSegment = Math.max(this.nextSegment, segment.number + 1);
   }
 
+  /**
+   * Hides the entries below `index` and takes the segments off the chain that
+   * have only such; their files stay open until `drop`, for syncs that cover
+   * them. The growing segment always stays.
+   */
+  hideBefore(index: number): Segment[] {
+    this.firstIndex = index;
+    const kept = this.segments.findIndex((one, i) =>
+      one.lastIndex >= index || i === this.segments.length - 1
+    );
+    const gone = this.segments.slice(0, kept);
+    this.segments = this.segments.slice(kept);
+    for (const segment of gone) {
+      this.#hidden.add(segment);
+      if (this.#current === segment) this.#current = undefined;
+    }
+    return gone;
+  }
+
   /** Takes segments off the chain; their files are closed. */
   drop(gone: readonly Segment[]): void {
     this.segments = this.segments.filter((one) => !gone.includes(one));
     for (const segment of gone) {
       this.#open.delete(segment);
+      this.#hidden.delete(segment);
       if (this.#current === segment) this.#current = undefined;
       segment.file.close();
     }
@@ -226,6 +247,7 @@ export class LogState {
     this.#current = undefined;
     this.#open.clear();
     for (const segment of this.segments) segment.file.close();
+    for (const segment of this.#hidden) segment.file.close();
   }
 
   /** The segment that holds the last entry; undefined in an empty log. */
@@ -266,10 +288,11 @@ export class LogState {
       readonly durable: Position;
       readonly durableIndex: number;
       readonly coveredSegment: number;
+      readonly coveredIndex: number;
     },
     closed: boolean,
   ): Manifest {
-    const { durableIndex, coveredSegment } = synced;
+    const { durableIndex, coveredSegment, coveredIndex } = synced;
     const { active } = this;
     // Closing has synced all, whatever a sync still in flight will say.
     const mark = closed
@@ -280,15 +303,21 @@ export class LogState {
       one.number <= Math.max(mark.number, coveredSegment)
     );
     assert(last !== undefined, "a manifest names what is on the disk");
+    // Entries that were hidden before a sync covered them may be lost: a
+    // first index above the log's end would look like damage.
+    const certain = Math.max(coveredIndex + 1, first.baseIndex);
+    const firstIndex = closed
+      ? this.firstIndex
+      : Math.min(this.firstIndex, certain);
     return {
       ...log,
-      firstIndex: this.firstIndex,
+      firstIndex,
       firstSegment: first.number,
       lastSegment: last.number,
       nextSegment: Math.max(this.nextSegment, last.number + 1),
       nextIndex: closed
         ? this.nextIndex
-        : Math.max(durableIndex + 1, this.firstIndex),
+        : Math.max(durableIndex + 1, firstIndex),
       generation: last.link.generation,
       mark,
       closed,

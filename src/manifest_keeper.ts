@@ -9,7 +9,15 @@ import { MANIFEST_BYTES, MANIFEST_NAME } from "./format.ts";
 import { createFresh, removeQuietly } from "./fresh_file.ts";
 import { encodeManifest, type Manifest } from "./manifest.ts";
 import { runSoon, type Steps } from "./steps.ts";
-import type { StorageDirectory } from "./storage.ts";
+import type { StorageDirectory, StorageFile } from "./storage.ts";
+
+/** Room for a manifest that will be written. */
+export interface Prepared {
+  /** Its temporary name. */
+  readonly name: string;
+  /** Its file. */
+  readonly file: StorageFile;
+}
 
 /** Writes the manifests of one open log. */
 export class ManifestKeeper {
@@ -32,28 +40,56 @@ export class ManifestKeeper {
   }
 
   /**
+   * Makes room for a manifest, so that a full disk shows before anything has
+   * changed. `install` must follow, or `discard`.
+   */
+  prepare(): Prepared {
+    const name = `${MANIFEST_NAME}.${++this.#asked}.tmp`;
+    const file = createFresh(this.#directory, name, MANIFEST_BYTES);
+    this.#temporary.add(name);
+    try {
+      file.writeAt(new Uint8Array(MANIFEST_BYTES), 0);
+    } catch (error) {
+      file.close();
+      this.#remove(name);
+      throw error;
+    }
+    return { name, file };
+  }
+
+  /** Gives up what was prepared. */
+  discard({ name, file }: Prepared): void {
+    file.close();
+    if (!this.#ended) this.#remove(name);
+  }
+
+  /**
    * Writes a manifest beside the old one, syncs it and puts it in place. The
    * folder still has to be synced. What was asked for later wins.
    */
   *replace(closed: boolean): Steps<void> {
     if (this.#ended) return;
+    yield* this.install(this.prepare(), closed);
+  }
+
+  /** The same with a file that was prepared, as the log is now. */
+  *install(prepared: Prepared, closed: boolean): Steps<void> {
+    const { name, file } = prepared;
+    // What was asked for before this was described knows less.
     const turn = ++this.#asked;
-    const manifest = this.#describe(closed);
-    const temporary = `${MANIFEST_NAME}.${turn}.tmp`;
-    const file = createFresh(this.#directory, temporary, MANIFEST_BYTES);
-    this.#temporary.add(temporary);
     try {
+      if (this.#ended) return;
+      const manifest = this.#describe(closed);
       file.writeAt(encodeManifest(manifest), 0);
       yield [file];
       if (turn > this.#installed && !this.#ended) {
-        this.#directory.rename(temporary, MANIFEST_NAME);
-        this.#temporary.delete(temporary);
+        this.#directory.rename(name, MANIFEST_NAME);
+        this.#temporary.delete(name);
         this.#installed = turn;
         this.#segment = manifest.lastSegment;
       }
     } finally {
-      file.close();
-      if (!this.#ended) this.#remove(temporary);
+      this.discard(prepared);
     }
   }
 

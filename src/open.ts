@@ -27,6 +27,7 @@ import { NOWHERE, type Position } from "./mark.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { RecoveryReport } from "./report.ts";
 import { decide, type Verdict } from "./recovery.ts";
+import { Rotation } from "./rotation.ts";
 import { repair, type Repaired } from "./repair.ts";
 import type { Steps } from "./steps.ts";
 import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
@@ -245,7 +246,7 @@ function* start(
 ): Steps<Wal> {
   const { storage, directory, options, lock } = parts;
   const joined = join(parts, log, encoder, found);
-  const { state, writer, rounds, holder } = joined;
+  const { state, writer, rounds, rotation, holder } = joined;
   const keeper = new ManifestKeeper(
     directory,
     (closed) => state.describe(log, rounds, closed),
@@ -272,8 +273,15 @@ function* start(
     folder: directory,
     lock,
     writer,
+    rotation,
     rounds,
     keeper,
+    limits: {
+      timeoutMs: options.transactionTimeoutMs,
+      cleanupIntervalMs: options.transactionCleanupIntervalMs,
+      entriesMax: options.maxTransactionEntries,
+      maxEntryBytes: options.maxEntryBytes,
+    },
     sync: options.sync,
     syncIntervalMs: options.syncIntervalMs,
     segmentBytes: options.segmentBytes,
@@ -287,6 +295,7 @@ interface Joined {
   readonly state: LogState;
   readonly writer: LogWriter;
   readonly rounds: SyncRounds;
+  readonly rotation: Rotation;
   /** The writer is there before the log that it reports to. */
   readonly holder: { wal?: Wal };
 }
@@ -310,13 +319,14 @@ function join(
       ),
   });
   const holder: { wal?: Wal } = {};
+  const { segmentBytes } = options;
+  const made = { storage, directory, log, state, segmentBytes };
+  const rotation = new Rotation(made);
   const writer = new LogWriter({
     storage,
-    directory,
-    log,
     state,
+    rotation,
     encoder,
-    segmentBytes: options.segmentBytes,
     maxEntryBytes: options.maxEntryBytes,
     onFailure: (error) =>
       holder.wal && walInternals().failed(holder.wal, error),
@@ -328,7 +338,7 @@ function join(
   const last = state.nextIndex - 1;
   const { clock } = storage;
   const rounds = new SyncRounds(directory, clock, writer, durable, last);
-  writer.rounds = rounds;
+  writer.rounds = rotation.rounds = rounds;
   active.frames.setMark(durable);
-  return { state, writer, rounds, holder };
+  return { state, writer, rounds, rotation, holder };
 }

@@ -6,6 +6,13 @@
  */
 
 import { BinaryEncoder } from "./binary_encoder.ts";
+import {
+  checkNames,
+  checkTimeout,
+  checkWholeIn,
+  isObject,
+  show,
+} from "./checks.ts";
 import type { Encoder } from "./encoder.ts";
 import { JsonEncoder } from "./json_encoder.ts";
 import {
@@ -44,6 +51,12 @@ export interface WalOptions extends Omit<ReaderOptions, "format"> {
   format?: "binary" | "json" | Encoder | undefined;
   /** Whether a torn tail is cut ("tail") or refused. @default {"tail"} */
   recovery?: "strict" | "tail" | undefined;
+  /** How long a transaction may stay pending, in ms. @default {30000} */
+  transactionTimeoutMs?: number | undefined;
+  /** The most entries of one transaction. @default {1000} */
+  maxTransactionEntries?: number | undefined;
+  /** How often expired transactions are cleaned up. @default {300000} */
+  transactionCleanupIntervalMs?: number | undefined;
   /** The largest data of one entry, in bytes. @default {16777216} */
   maxEntryBytes?: number | undefined;
   /** Permission bits of new folders. @default {0o750} */
@@ -58,6 +71,9 @@ export const defaultOptions: Readonly<WalOptions> = Object.freeze({
   sync: "always",
   syncIntervalMs: 1000,
   recovery: "tail",
+  transactionTimeoutMs: 30_000,
+  maxTransactionEntries: 1000,
+  transactionCleanupIntervalMs: 300_000,
   maxEntryBytes: 16 * 1024 * 1024,
   verifyReads: true,
   directoryMode: 0o750,
@@ -78,6 +94,12 @@ export interface CheckedOptions {
   readonly encoder: Encoder | undefined;
   /** Whether a torn tail is refused. */
   readonly strict: boolean;
+  /** How long a transaction may stay pending. */
+  readonly transactionTimeoutMs: number;
+  /** The most entries of one. */
+  readonly maxTransactionEntries: number;
+  /** How often expired ones are cleaned up. */
+  readonly transactionCleanupIntervalMs: number;
   /** The largest data of one entry. */
   readonly maxEntryBytes: number;
   /** Whether reads check. */
@@ -98,6 +120,9 @@ const KNOWN = [
   "syncIntervalMs",
   "format",
   "recovery",
+  "transactionTimeoutMs",
+  "maxTransactionEntries",
+  "transactionCleanupIntervalMs",
   "maxEntryBytes",
   "verifyReads",
   "directoryMode",
@@ -125,10 +150,14 @@ export function checkOptions(options: WalOptions | undefined): CheckedOptions {
       }),
     ),
     sync: oneOf("sync", given.sync, ["always", "interval", "never"]),
-    syncIntervalMs: wholeNumber("syncIntervalMs", given.syncIntervalMs, {
-      least: 1,
-      most: 2 ** 31 - 1,
-    }),
+    syncIntervalMs: timeOf("syncIntervalMs", given),
+    transactionTimeoutMs: timeOf("transactionTimeoutMs", given),
+    transactionCleanupIntervalMs: timeOf("transactionCleanupIntervalMs", given),
+    maxTransactionEntries: wholeNumber(
+      "maxTransactionEntries",
+      given.maxTransactionEntries,
+      { least: 1, most: 2 ** 24 },
+    ),
     ...format,
     strict: recovery === "strict",
     maxEntryBytes: wholeNumber("maxEntryBytes", given.maxEntryBytes, {
@@ -143,57 +172,23 @@ export function checkOptions(options: WalOptions | undefined): CheckedOptions {
   };
 }
 
-/** Refuses names that no option has: a typo must not pass in silence. */
-export function checkNames(
-  what: string,
-  given: object,
-  known: readonly string[],
-): void {
-  for (const name of Object.keys(given)) {
-    if (known.includes(name)) continue;
-    throw new TypeError(
-      `Cannot use ${what}: "${name}" is not an option, expected ` +
-        known.join(", "),
-    );
-  }
-}
+type Time =
+  | "syncIntervalMs"
+  | "transactionTimeoutMs"
+  | "transactionCleanupIntervalMs";
 
-/** How a value looks in an error message. */
-export function show(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value === "bigint") return `${value}n`;
-  if (typeof value === "function") return "a function";
-  if (value instanceof URL) return value.href;
-  if (Array.isArray(value)) return "an array";
-  if (typeof value === "object" && value !== null) {
-    return `an object of ${value.constructor?.name ?? "no class"}`;
-  }
-  return String(value);
+function timeOf(name: Time, given: WalOptions): number {
+  const value = given[name] === undefined ? defaultOptions[name] : given[name];
+  return checkTimeout("Cannot open log", name, value);
 }
-
-function isObject(value: unknown): boolean {
-  return typeof value === "object" && value !== null;
-}
-
-type Numeric = "segmentBytes" | "syncIntervalMs" | "maxEntryBytes";
 
 function wholeNumber(
-  name: Numeric,
+  name: "segmentBytes" | "maxEntryBytes" | "maxTransactionEntries",
   value: unknown,
   allowed: { least: number; most: number },
 ): number {
   const given = value === undefined ? defaultOptions[name] : value;
-  const { least, most } = allowed;
-  const expected = `expected a whole number from ${least} to ${most}`;
-  if (typeof given !== "number") {
-    throw new TypeError(
-      `Cannot open log: ${name} is ${show(given)}, ${expected}`,
-    );
-  }
-  if (!Number.isInteger(given) || given < least || given > most) {
-    throw new RangeError(`Cannot open log: ${name} is ${given}, ${expected}`);
-  }
-  return given;
+  return checkWholeIn("Cannot open log", name, given, allowed);
 }
 
 function oneOf<T extends string>(

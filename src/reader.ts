@@ -16,7 +16,7 @@ import {
 import { FLAG, FRAME_HEADER_BYTES } from "./format.ts";
 import { frameFlags, frameLength, frameTerm, payloadStart } from "./frame.ts";
 import type { LogState } from "./log_state.ts";
-import { checkNames, show } from "./options.ts";
+import { checkNames, show } from "./checks.ts";
 import type { RecoveryReport, SegmentInfo, WalStats } from "./report.ts";
 import type { Segment } from "./segment.ts";
 import type { StoragePort } from "./storage.ts";

@@ -8,11 +8,8 @@
  * @module
  */
 
-import {
-  IndexOutOfRangeError,
-  type WalError,
-  WalFailedError,
-} from "./errors.ts";
+import { type Cut, takenAway } from "./cut.ts";
+import { type WalError, WalFailedError } from "./errors.ts";
 import { earlierOf, laterOf, type Position } from "./mark.ts";
 import { LatencyHistogram } from "./percentiles.ts";
 import type { Segment } from "./segment.ts";
@@ -33,6 +30,7 @@ interface Place {
 interface Round {
   readonly number: number;
   readonly segments: readonly Segment[];
+  readonly others: readonly Syncable[];
   readonly directory: boolean;
   readonly place: Place;
   readonly startedNs: number;
@@ -77,6 +75,7 @@ export class SyncRounds implements Syncable {
   readonly #clock: Clock;
   readonly #log: SyncedLog;
   #dirty = new Set<Segment>();
+  #others = new Set<Syncable>();
   #namesDirty = false;
   #started = 0;
   #running: Round | undefined;
@@ -107,6 +106,11 @@ export class SyncRounds implements Syncable {
     this.#dirty.add(segment);
   }
 
+  /** Another file of the log got bytes: no round succeeds without them. */
+  touchOther(file: Syncable): void {
+    this.#others.add(file);
+  }
+
   /** A name in the folder is new or gone. */
   touchNames(): void {
     this.#namesDirty = true;
@@ -127,10 +131,15 @@ export class SyncRounds implements Syncable {
     return Math.max(this.durable.number, blocked);
   }
 
+  /** The last entry for which the same is true. */
+  get coveredIndex(): number {
+    return Math.max(this.durableIndex, this.#blocked?.place.index ?? 0);
+  }
+
   /** Whether anything waits for a sync, or one runs. */
   get pending(): boolean {
     return this.#running !== undefined || this.#dirty.size > 0 ||
-      this.#namesDirty;
+      this.#others.size > 0 || this.#namesDirty;
   }
 
   /**
@@ -235,18 +244,21 @@ export class SyncRounds implements Syncable {
     const round: Round = {
       number: ++this.#started,
       segments: [...this.#dirty],
+      others: [...this.#others],
       directory: this.#namesDirty,
       place: { position: this.#log.end(), index: this.#log.lastIndex() },
       startedNs: this.#clock.monotonicNs(),
     };
     for (const segment of this.#dirty) segment.unsynced = false;
     this.#dirty = new Set();
+    this.#others = new Set();
     this.#namesDirty = false;
     return round;
   }
 
   #syncables(round: Round): Syncable[] {
     const wanted: Syncable[] = round.segments.map((one) => one.file);
+    wanted.push(...round.others);
     if (round.directory) wanted.push(this.#directory);
     this.syncCount += wanted.length;
     return wanted;
@@ -301,6 +313,7 @@ export class SyncRounds implements Syncable {
       // One that a truncation dropped may be closed by now; nobody needs it.
       if (segment.file.writable) this.touch(segment);
     }
+    for (const file of running?.others ?? []) this.touchOther(file);
     if (running?.directory) this.#namesDirty = true;
     const round = this.#begin();
     try {
@@ -335,10 +348,11 @@ export class SyncRounds implements Syncable {
   }
 
   /**
-   * The log now ends at `position` with entry `index`: marks and rounds in
-   * flight count up to there only, and appends above it are rejected.
+   * The log now ends as `cut` says: marks and rounds in flight count up to
+   * there only, and appends that it took away are rejected.
    */
-  clamp(position: Position, index: number, firstIndex: number): void {
+  clamp(cut: Cut): void {
+    const { position, index, lostAbove } = cut;
     const places = [this.#running?.place, this.#blocked?.place];
     for (const place of places) {
       if (place === undefined) continue;
@@ -346,22 +360,11 @@ export class SyncRounds implements Syncable {
       place.index = Math.min(place.index, index);
     }
     this.durable = earlierOf(this.durable, position);
-    this.durableIndex = Math.min(this.durableIndex, index);
-    const lost = this.#waiters.filter((waiter) => waiter.index > index);
-    this.#waiters = this.#waiters.filter((waiter) => waiter.index <= index);
-    for (const waiter of lost) {
-      waiter.reject(
-        new IndexOutOfRangeError(
-          `Cannot make entry ${waiter.index} durable: the log was truncated ` +
-            `after ${index} meanwhile`,
-          {
-            index: waiter.index,
-            firstIndex: index < firstIndex ? 0 : firstIndex,
-            lastIndex: index < firstIndex ? 0 : index,
-            reason: "truncated",
-          },
-        ),
-      );
-    }
+    // In an empty log nothing before the next index waits for a sync.
+    const empty = index < cut.firstIndex;
+    this.durableIndex = empty ? index : Math.min(this.durableIndex, index);
+    const lost = this.#waiters.filter((waiter) => waiter.index > lostAbove);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.index <= lostAbove);
+    for (const waiter of lost) waiter.reject(takenAway(waiter.index, cut));
   }
 }

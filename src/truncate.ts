@@ -1,7 +1,7 @@
 /**
- * Cuts the end of an open log: a new segment whose link ends the old one.
- * Nothing is rewritten in place. docs/architecture.md, "Life of a
- * truncation"; docs/format.md §8.
+ * Cuts the end of an open log, or all of it: a new segment whose link ends the
+ * old one, or begins the chain anew. Nothing is rewritten in place.
+ * docs/architecture.md, "Life of a truncation"; docs/format.md §8.
  *
  * @module
  */
@@ -17,9 +17,9 @@ import {
 import { removeQuietly } from "./fresh_file.ts";
 import type { LogState } from "./log_state.ts";
 import { earlierOf, NOWHERE } from "./mark.ts";
+import type { Rotation } from "./rotation.ts";
 import type { Segment } from "./segment.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
-import type { LogWriter } from "./writer.ts";
 
 /** What a truncation leaves to be cleaned up once it is durable. */
 export interface CutOff {
@@ -29,46 +29,85 @@ export interface CutOff {
   readonly freed: { name: string; from: number; to: number } | undefined;
 }
 
+/** What a cut is made with. */
+export interface CutTools {
+  /** The log's segments. */
+  readonly state: LogState;
+  /** Makes the segment behind the cut. */
+  readonly rotation: Rotation;
+  /** The time of sealing. */
+  readonly nowMs: number;
+}
+
 /**
  * Drops the entries above `index`, which is at least `firstIndex - 1` and
  * below the last index. Takes effect before it returns.
  */
-export function cutAfter(
-  state: LogState,
-  writer: LogWriter,
-  index: number,
-  nowMs: number,
-): CutOff {
-  const emptied = index < state.firstIndex;
-  const holder = emptied ? undefined : state.holding(index);
-  const end = holder === undefined ? 0 : endOfEntry(holder, index);
+export function cutAfter(tools: CutTools, index: number): CutOff {
+  const { state, rotation } = tools;
+  if (index < state.firstIndex) return beginAnew(tools, index + 1, index);
+  const { rounds } = rotation;
+  const holder = state.holding(index);
+  const end = endOfEntry(holder, index);
   const before = state.segments;
-  const position = holder === undefined ? 0 : before.indexOf(holder) + 1;
-  const rounds = writer.rounds;
-  // The mark of the new link must not name what is being cut off.
-  const cut = holder === undefined
-    ? NOWHERE
-    : { number: holder.number, offset: end };
-  writer.begin(SEGMENT_BYTES_MIN, CAUSE.truncated, {
+  const cut = { number: holder.number, offset: end };
+  rotation.begin(SEGMENT_BYTES_MIN, CAUSE.truncated, {
     segment: holder,
     end,
     lastIndex: index,
+    // The mark of the new link must not name what is being cut off.
     mark: earlierOf(rounds.durable, cut),
   });
-  const gone = before.slice(position, -1);
-  holder?.seal(nowMs);
-  if (holder !== undefined) {
-    holder.end = end;
-    holder.lastIndex = index;
-    if (holder.file.writable) rounds.touch(holder);
-  }
+  const gone = before.slice(before.indexOf(holder) + 1, -1);
+  holder.seal(tools.nowMs);
+  holder.end = end;
+  holder.lastIndex = index;
+  if (holder.file.writable) rounds.touch(holder);
   state.generation++;
-  rounds.clamp(cut, index, state.firstIndex);
-  for (const segment of gone) rounds.forget(segment);
-  state.drop(gone);
-  writer.forgetTerm();
+  rounds.clamp({
+    position: cut,
+    index,
+    firstIndex: state.firstIndex,
+    lostAbove: index,
+  });
+  drop(tools, gone);
   // Fixed now: a later cut shortens it further, but is not durable with us.
-  return { gone, freed: holder && freedBy(holder) };
+  return { gone, freed: freedBy(holder) };
+}
+
+/**
+ * Drops all entries; the next one gets `nextIndex`. Appends that wait for an
+ * entry above `lostAbove` are rejected. Takes effect before it returns.
+ */
+export function beginAnew(
+  tools: CutTools,
+  nextIndex: number,
+  lostAbove: number,
+): CutOff {
+  const { state, rotation } = tools;
+  const gone = [...state.segments];
+  const index = nextIndex - 1;
+  rotation.begin(SEGMENT_BYTES_MIN, CAUSE.truncated, {
+    segment: undefined,
+    end: 0,
+    lastIndex: index,
+    mark: NOWHERE,
+  });
+  state.generation++;
+  state.firstIndex = nextIndex;
+  rotation.rounds.clamp({
+    position: NOWHERE,
+    index,
+    firstIndex: nextIndex,
+    lostAbove,
+  });
+  drop(tools, gone);
+  return { gone, freed: undefined };
+}
+
+function drop({ state, rotation }: CutTools, gone: readonly Segment[]): void {
+  for (const segment of gone) rotation.rounds.forget(segment);
+  state.drop(gone);
 }
 
 function freedBy(segment: Segment): CutOff["freed"] {

@@ -5,31 +5,25 @@
  * @module
  */
 
+import { Appends } from "./appends.ts";
+import { type AppendOptions, checkBounds, checkWhole } from "./calls.ts";
+import { closeSteps } from "./closing.ts";
 import type { EntryInput } from "./entry.ts";
-import { runsProgram } from "./input.ts";
-import {
-  type AppendOptions,
-  type AskedAppend,
-  checkBounds,
-  checkIterable,
-  checkWhole,
-  closedError,
-  readAppendOptions,
-} from "./calls.ts";
-import type { WalFailedError } from "./errors.ts";
+import type { TransactionState, WalFailedError } from "./errors.ts";
 import type { LogState } from "./log_state.ts";
-import { comparePositions } from "./mark.ts";
-import { LatencyHistogram } from "./percentiles.ts";
 import { WalReader } from "./reader.ts";
+import { Removal } from "./removal.ts";
 import type { WalStats } from "./report.ts";
 import { runBlocking, runSoon, type Steps } from "./steps.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
-import { cutAfter, discard } from "./truncate.ts";
+import type { Transaction } from "./transaction.ts";
+import {
+  runTransaction,
+  type TransactionOptions,
+  Transactions,
+} from "./transactions.ts";
 import type { WalInternals, WalParts } from "./wal_parts.ts";
 import type { LogWriter } from "./writer.ts";
-
-/** One call of so many is measured: a stop watch costs more than a write. */
-const SAMPLE_EVERY = 64;
 
 let internals: WalInternals<Wal>;
 
@@ -63,11 +57,11 @@ export class Wal extends WalReader {
   readonly #state: LogState;
   readonly #writer: LogWriter;
   readonly #rounds: SyncRounds;
-  readonly #appendLatency = new LatencyHistogram();
+  readonly #appends: Appends;
+  readonly #transactions: Transactions;
+  readonly #removal: Removal;
   readonly #tasks = new Set<Promise<unknown>>();
-  #calls = 0;
   #closing: Promise<void> | undefined;
-  #closed = false;
   #finishing = false;
   #closeError: { error: unknown } | undefined;
   #stopTimer: (() => void) | undefined;
@@ -78,8 +72,13 @@ export class Wal extends WalReader {
     this.#state = parts.state;
     this.#writer = parts.writer;
     this.#rounds = parts.rounds;
+    const { clock } = parts.port;
+    this.#appends = new Appends({ ...parts, clock });
+    const { appends, port } = { appends: this.#appends, port: parts.port };
+    this.#transactions = new Transactions({ ...parts.limits, appends, port });
+    this.#removal = new Removal({ ...parts, clock });
     if (parts.sync === "interval") {
-      this.#stopTimer = parts.port.clock.every(parts.syncIntervalMs, () => {
+      this.#stopTimer = clock.every(parts.syncIntervalMs, () => {
         this.#rounds.startIfDirty();
       });
     }
@@ -87,7 +86,7 @@ export class Wal extends WalReader {
 
   /** "failed" after a sync failed: reads go on, writes are refused. */
   override get state(): "open" | "failed" | "closed" {
-    if (this.#closed) return "closed";
+    if (this.#writer.ended) return "closed";
     return this.#rounds.failure === undefined ? "open" : "failed";
   }
 
@@ -106,15 +105,7 @@ export class Wal extends WalReader {
    * @throws never: all errors reject
    */
   append(entry: EntryInput, options?: AppendOptions): Promise<number> {
-    try {
-      const asked = this.#ask(options);
-      const durable = this.#admit(asked);
-      const index = this.#write(entry, asked);
-      const wait = durable || this.#rounds.crowded;
-      return wait ? this.#rounds.wait(index) : Promise.resolve(index);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    return this.#appends.append(entry, options);
   }
 
   /**
@@ -126,24 +117,7 @@ export class Wal extends WalReader {
    * @throws {WalFailedError} when a sync failed, now or before
    */
   appendSync(entry: EntryInput, options?: AppendOptions): number {
-    const asked = this.#ask(options);
-    const durable = this.#admit(asked);
-    const index = this.#write(entry, asked);
-    if (durable || this.#rounds.crowded) this.#rounds.sync();
-    return index;
-  }
-
-  #write(entry: EntryInput, asked: AskedAppend | undefined): number {
-    const writer = this.#writer;
-    writer.stage(entry);
-    // The caller's getters have run: they may have used the log.
-    if (runsProgram(entry)) this.#admit(asked);
-    if (++this.#calls % SAMPLE_EVERY !== 0) return writer.appendStaged();
-    const { clock } = this.#parts.port;
-    const startNs = clock.monotonicNs();
-    const index = writer.appendStaged();
-    this.#appendLatency.add(clock.monotonicNs() - startNs);
-    return index;
+    return this.#appends.appendSync(entry, options);
   }
 
   /**
@@ -154,17 +128,7 @@ export class Wal extends WalReader {
     entries: Iterable<EntryInput>,
     options?: AppendOptions,
   ): Promise<number[]> {
-    try {
-      const asked = this.#ask(options);
-      const durable = this.#admit(asked);
-      const indexes = this.#writeBatch(entries, asked);
-      const wait = durable || this.#rounds.crowded;
-      if (!wait || indexes.length === 0) return Promise.resolve(indexes);
-      return this.#rounds.wait(indexes[indexes.length - 1]!)
-        .then(() => indexes);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    return this.#appends.appendBatch(entries, options);
   }
 
   /** The blocking twin of `appendBatch`. */
@@ -172,39 +136,68 @@ export class Wal extends WalReader {
     entries: Iterable<EntryInput>,
     options?: AppendOptions,
   ): number[] {
-    const asked = this.#ask(options);
-    const durable = this.#admit(asked);
-    const indexes = this.#writeBatch(entries, asked);
-    const wait = durable || this.#rounds.crowded;
-    if (wait && indexes.length > 0) this.#rounds.sync();
-    return indexes;
+    return this.#appends.appendBatchSync(entries, options);
   }
 
-  #writeBatch(
-    entries: Iterable<EntryInput>,
-    asked: AskedAppend | undefined,
-  ): number[] {
-    checkIterable(entries);
-    const batch = this.#writer.stageBatch([...entries]);
-    // Iterable and getters are the caller's program: they may have used the
-    // log.
-    this.#admit(asked);
-    if (batch.length === 0) return [];
-    const first = this.#writer.appendBatch(batch);
-    return batch.map((_, i) => first + i);
+  /**
+   * Begins a transaction: entries staged in memory until it is committed.
+   * @throws {WalFailedError} when a sync has failed
+   */
+  beginTransaction(options?: TransactionOptions): Transaction {
+    this.#checkWritable();
+    return this.#transactions.begin(options);
   }
 
-  /** Reads a call's options; that the log is closed is told first. */
-  #ask(options: AppendOptions | undefined): AskedAppend | undefined {
-    if (this.#closed) throw closedError(this.directory);
-    return readAppendOptions(options);
+  /**
+   * Runs `work` with a transaction, and commits it when `work` is done; when
+   * it throws, nothing of it is in the log.
+   *
+   * @example Both or none
+   * ```ts
+   * import { memoryStorage, openWal } from "@walrus/wal";
+   *
+   * await using wal = await openWal("log", { storage: memoryStorage() });
+   * await wal.transaction((tx) => {
+   *   tx.add("debit alice 10");
+   *   tx.add("credit bob 10");
+   * });
+   * ```
+   */
+  async transaction<T>(
+    work: (tx: Transaction) => T | Promise<T>,
+    options?: TransactionOptions & AppendOptions,
+  ): Promise<T> {
+    this.#appends.checkOpen();
+    return await runTransaction(this, work, options);
   }
 
-  /** Checks a call before it writes; whether it is to wait for a sync. */
-  #admit(asked: AskedAppend | undefined): boolean {
-    if (this.#closed) throw closedError(this.directory);
-    this.#writer.expect(asked?.expectedIndex);
-    return asked?.durable ?? this.#parts.sync === "always";
+  /**
+   * A pending transaction.
+   * @throws {TransactionNotFoundError} when there is none, or it has ended
+   */
+  getTransaction(id: string): Transaction {
+    this.#appends.checkOpen();
+    return this.#transactions.find(id);
+  }
+
+  /**
+   * How a pending transaction, or one of the last 1 000 ended ones, stands.
+   * @throws {TransactionNotFoundError} when it is none of these
+   */
+  getTransactionState(id: string): TransactionState {
+    this.#appends.checkOpen();
+    return this.#transactions.stateOf(id);
+  }
+
+  /** Pending transactions; expired ones count until they are cleaned up. */
+  get activeTransactionCount(): number {
+    return this.#transactions.pendingCount;
+  }
+
+  /** Aborts the transactions whose time is over; returns how many. */
+  cleanupExpiredTransactions(): number {
+    this.#appends.checkOpen();
+    return this.#transactions.cleanUp();
   }
 
   /**
@@ -240,44 +233,48 @@ export class Wal extends WalReader {
    * @throws {IndexOutOfRangeError} below `firstIndex - 1` or above `lastIndex`
    */
   truncateAfter(index: number): Promise<void> {
-    return this.#start(this.#truncateAfter(index));
+    return this.#start(this.#take((log) => log.truncateAfter(this, index)));
   }
 
   /** The blocking twin of `truncateAfter`. */
   truncateAfterSync(index: number): void {
-    runBlocking(this.#truncateAfter(index));
+    runBlocking(this.#take((log) => log.truncateAfter(this, index)));
   }
 
-  *#truncateAfter(index: number): Steps<void> {
+  /**
+   * Drops the entries below `index`, and the segment files that hold no
+   * others; an emptied log keeps its next index. Takes effect at the call;
+   * settles when no crash can undo it. At or below the first index it does
+   * nothing.
+   * @throws {IndexOutOfRangeError} above `lastIndex + 1`
+   */
+  truncateBefore(index: number): Promise<void> {
+    return this.#start(this.#take((log) => log.truncateBefore(this, index)));
+  }
+
+  /** The blocking twin of `truncateBefore`. */
+  truncateBeforeSync(index: number): void {
+    runBlocking(this.#take((log) => log.truncateBefore(this, index)));
+  }
+
+  /**
+   * Drops all entries and goes on at `nextIndex`, which may lie beyond the
+   * end, as after a Raft snapshot. Takes effect at the call; settles when no
+   * crash can undo it.
+   * @throws {IndexOutOfRangeError} below 1
+   */
+  reset(nextIndex: number): Promise<void> {
+    return this.#start(this.#take((log) => log.reset(this, nextIndex)));
+  }
+
+  /** The blocking twin of `reset`. */
+  resetSync(nextIndex: number): void {
+    runBlocking(this.#take((log) => log.reset(this, nextIndex)));
+  }
+
+  *#take(call: (removal: Removal) => Steps<void>): Steps<void> {
     this.#checkWritable();
-    const { firstIndex, nextIndex } = this.#state;
-    checkWhole("truncate", "index", index);
-    const bounds = { least: firstIndex - 1, most: nextIndex - 1 };
-    checkBounds(this, `truncate after ${index}`, index, bounds);
-    if (index === nextIndex - 1) {
-      // An earlier truncation to here may still be on its way to the disk.
-      if (this.#rounds.pending) yield [this.#rounds];
-      return;
-    }
-    const nowMs = this.#parts.port.clock.nowMs();
-    const cut = cutAfter(this.#state, this.#writer, index, nowMs);
-    // A later truncation may have begun the chain anew meanwhile: no manifest
-    // may name a segment that is not on the disk.
-    do yield [this.#rounds]; while (
-      !this.#rounds.covers(this.#state.segments[0]!)
-    );
-    try {
-      yield* this.#parts.keeper.replace(false);
-      if (this.#parts.keeper.ended) return;
-      this.#rounds.touchNames();
-      yield [this.#rounds];
-    } catch (error) {
-      // No crash can undo the cut any more; only the tidying up failed.
-      if (this.#rounds.failure !== undefined) throw error;
-      this.#parts.logger?.warn("The manifest could not be renewed", error);
-      return;
-    }
-    if (!this.#parts.keeper.ended) discard(this.#parts.folder, cut);
+    yield* call(this.#removal);
   }
 
   /** Ends the growing segment and begins a new one, unless it is empty. */
@@ -294,14 +291,14 @@ export class Wal extends WalReader {
     this.#checkWritable();
     if (this.#state.active.entryCount > 0) {
       const { segmentBytes } = this.#parts;
-      this.#writer.rotate(this.#state.nextSegmentBytes(segmentBytes));
+      this.#parts.rotation.rotate(this.#state.nextSegmentBytes(segmentBytes));
     }
     // An earlier rotation may still be on its way to the disk.
     if (this.#rounds.pending) yield [this.#rounds];
   }
 
   #checkWritable(): void {
-    if (this.#closed) throw closedError(this.directory);
+    this.#appends.checkOpen();
     if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
   }
 
@@ -314,7 +311,9 @@ export class Wal extends WalReader {
   }
 
   #markMoved(segment: number): void {
-    if (this.#closed || !this.#rounds.covers(this.#state.segments[0]!)) return;
+    if (this.#writer.ended || !this.#rounds.covers(this.#state.segments[0]!)) {
+      return;
+    }
     this.#parts.keeper.renewSoon(segment, (error) => {
       this.#parts.logger?.warn("The manifest could not be renewed", error);
     });
@@ -336,7 +335,7 @@ export class Wal extends WalReader {
       bytesWritten: this.#writer.bytesWritten,
       unsyncedBytes: this.#state.bytesAfter(durable),
       unsyncedCount: this.#state.nextIndex - 1 - durableIndex,
-      appendNs: this.#appendLatency.percentiles(),
+      appendNs: this.#appends.latency.percentiles(),
       syncNs: latency.percentiles(),
     };
   }
@@ -349,8 +348,8 @@ export class Wal extends WalReader {
   override close(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
     const { keeper } = this.#parts;
-    const running = this.#closed ? [] : [...this.#tasks, keeper.idle()];
-    this.#closed = this.#writer.ended = true;
+    const running = this.#writer.ended ? [] : [...this.#tasks, keeper.idle()];
+    this.#end();
     this.#closing = Promise.allSettled(running).then(() => {
       // closeSync() may have been first, or may have overtaken us.
       if (!this.#finishing) return runSoon(this.#finish());
@@ -364,37 +363,24 @@ export class Wal extends WalReader {
   override closeSync(): void {
     if (this.#closeError !== undefined) throw this.#closeError.error;
     if (this.#finishing) return;
-    this.#closed = this.#writer.ended = true;
+    this.#end();
     runBlocking(this.#finish());
   }
 
+  /** From now on every call is refused. */
+  #end(): void {
+    this.#writer.ended = true;
+    this.#transactions.end();
+  }
+
   *#finish(): Steps<void> {
-    const { folder, lock, closedEnd } = this.#parts;
     this.#finishing = true;
     this.#stopTimer?.();
     try {
-      if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
-      if (this.#rounds.pending) yield [this.#rounds];
-      const end = this.#writer.end();
-      if (
-        closedEnd === undefined || comparePositions(end, closedEnd) !== 0
-      ) {
-        this.#writer.writeWatermark();
-        this.#state.active.writeBlock();
-        yield [this.#rounds];
-      }
-      yield* this.#parts.keeper.replace(true);
-      this.#rounds.touchNames();
-      yield [this.#rounds];
+      yield* closeSteps(this.#parts);
     } catch (error) {
       this.#closeError = { error };
       throw error;
-    } finally {
-      this.#parts.keeper.end();
-      this.#rounds.end();
-      this.#state.close();
-      folder.close();
-      lock.release();
     }
   }
 }

@@ -10,6 +10,7 @@ import type { Position } from "./mark.ts";
 import type { Durability } from "./options.ts";
 import type { Logger } from "./logger.ts";
 import type { ReaderParts } from "./reader.ts";
+import type { Rotation } from "./rotation.ts";
 import type { StorageDirectory, StorageLock } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import type { LogWriter } from "./writer.ts";
@@ -22,6 +23,8 @@ export interface WalParts extends ReaderParts {
   readonly lock: StorageLock;
   /** Writes entries. */
   readonly writer: LogWriter;
+  /** Begins segments. */
+  readonly rotation: Rotation;
   /** Makes them durable. */
   readonly rounds: SyncRounds;
   /** Replaces the manifest. */
@@ -34,8 +37,22 @@ export interface WalParts extends ReaderParts {
   readonly segmentBytes: number;
   /** Told what the log does unasked. */
   readonly logger: Logger | undefined;
+  /** What transactions are held to. */
+  readonly limits: TransactionLimits;
   /** The end when it was closed last; nothing is to be sealed before it. */
   readonly closedEnd: Position | undefined;
+}
+
+/** What transactions are held to. */
+export interface TransactionLimits {
+  /** How long one may stay pending. */
+  readonly timeoutMs: number;
+  /** How often expired ones are looked for. */
+  readonly cleanupIntervalMs: number;
+  /** The most entries of one. */
+  readonly entriesMax: number;
+  /** The largest data of one entry. */
+  readonly maxEntryBytes: number;
 }
 
 /** What only this library does with the public object. */

@@ -11,11 +11,10 @@ import type { EntryInput } from "./entry.ts";
 import {
   IndexConflictError,
   InvalidEntryError,
-  SegmentFullError,
   StorageError,
   type WalFailedError,
 } from "./errors.ts";
-import { CAUSE, FLAG, indexBytes, SEGMENT_BYTES_MAX } from "./format.ts";
+import { FLAG, indexBytes } from "./format.ts";
 import { frameBytes, frameTerm } from "./frame.ts";
 import {
   encodePayload,
@@ -24,33 +23,24 @@ import {
   stageEntry,
   TimeStamp,
 } from "./input.ts";
-import {
-  batchBytesMax,
-  type LogIdentity,
-  type LogState,
-  makeSegment,
-  segmentBytesFor,
-} from "./log_state.ts";
+import type { LogState } from "./log_state.ts";
 import type { Position } from "./mark.ts";
-import { show } from "./options.ts";
+import { show } from "./checks.ts";
+import type { Rotation } from "./rotation.ts";
 import type { Segment } from "./segment.ts";
-import type { StorageDirectory, StoragePort } from "./storage.ts";
+import type { StoragePort } from "./storage.ts";
 import type { SyncedLog, SyncRounds } from "./sync_rounds.ts";
 
 /** What a writer works with. */
 export interface WriterParts {
   /** The storage. */
   readonly storage: StoragePort;
-  /** The log's folder. */
-  readonly directory: StorageDirectory;
-  /** The log's id and format. */
-  readonly log: LogIdentity;
   /** Its segments. */
   readonly state: LogState;
+  /** Makes room. */
+  readonly rotation: Rotation;
   /** The encoder of a format other than "binary". */
   readonly encoder: Encoder | undefined;
-  /** The size of a new segment. */
-  readonly segmentBytes: number;
   /** The largest data of one entry. */
   readonly maxEntryBytes: number;
   /** Called when the log was failed by a sync. */
@@ -149,7 +139,7 @@ export class LogWriter implements SyncedLog {
       Object.assign(staged, own);
     }
     const bytes = frameBytes(staged.payloadBytes, false);
-    const segment = this.#room(bytes, 1);
+    const segment = this.#parts.rotation.room(bytes, 1);
     const { file, end } = segment;
     try {
       const at = file.reserve(end, bytes);
@@ -179,18 +169,24 @@ export class LogWriter implements SyncedLog {
     });
   }
 
-  /** Writes staged entries as one batch; returns the first one's index. */
-  appendBatch(batch: readonly Staged[]): number {
+  /**
+   * Writes staged entries as one batch; returns the first one's index. All
+   * carry `transactionId`, if there is one.
+   */
+  appendBatch(
+    batch: readonly Staged[],
+    transactionId?: Uint8Array<ArrayBuffer>,
+  ): number {
     const first = this.#state.nextIndex;
-    this.#completeBatch(batch, first);
+    this.#completeBatch(batch, first, transactionId);
     let bytes = 0;
     for (const { payloadBytes } of batch) {
-      bytes += frameBytes(payloadBytes, false);
+      bytes += frameBytes(payloadBytes, transactionId !== undefined);
     }
-    const segment = this.#room(bytes, batch.length);
+    const segment = this.#parts.rotation.room(bytes, batch.length);
     const end = segment.end + bytes;
     try {
-      this.#writeBatch(segment, batch, first);
+      this.#writeBatch(segment, batch, first, transactionId);
     } catch (error) {
       this.#takeBack(segment, end);
       throw grownOr(error);
@@ -204,7 +200,11 @@ export class LogWriter implements SyncedLog {
     return first;
   }
 
-  #completeBatch(batch: readonly Staged[], first: number): void {
+  #completeBatch(
+    batch: readonly Staged[],
+    first: number,
+    transactionId: Uint8Array<ArrayBuffer> | undefined,
+  ): void {
     let term = -1;
     for (let i = 0; i < batch.length; i++) {
       const staged = batch[i]!;
@@ -214,7 +214,7 @@ export class LogWriter implements SyncedLog {
       term = staged.term;
       const { encoder } = this.#parts;
       if (encoder === undefined) continue;
-      encodePayload(encoder, staged, first + i, term);
+      encodePayload(encoder, staged, first + i, term, transactionId);
       this.#checkUnmoved(first);
     }
   }
@@ -229,21 +229,32 @@ export class LogWriter implements SyncedLog {
     );
   }
 
-  #writeBatch(segment: Segment, batch: readonly Staged[], first: number): void {
+  #writeBatch(
+    segment: Segment,
+    batch: readonly Staged[],
+    first: number,
+    transactionId: Uint8Array<ArrayBuffer> | undefined,
+  ): void {
     const { file, frames } = segment;
+    const kind = transactionId === undefined
+      ? FLAG.entry
+      : FLAG.entry | FLAG.transaction;
     const last = batch.length - 1;
     let offset = segment.end;
     for (let i = 0; i <= last; i++) {
       const staged = batch[i]!;
-      const bytes = frameBytes(staged.payloadBytes, false);
+      const bytes = frameBytes(
+        staged.payloadBytes,
+        transactionId !== undefined,
+      );
       const at = file.reserve(offset, bytes);
       const { payload, payloadBytes, term } = staged;
-      const flags = FLAG.entry | batchFlag(i, last);
+      const flags = kind | batchFlag(i, last);
       const index = first + i;
       const { target } = file;
       // deno-fmt-ignore
       frames.write(target, at, offset, flags, index, term, staged, payload,
-        undefined, payloadBytes);
+        transactionId, payloadBytes);
       staged.offset = offset;
       offset += bytes;
     }
@@ -309,81 +320,6 @@ export class LogWriter implements SyncedLog {
   /** The last entry is another one now. */
   forgetTerm(): void {
     this.#lastTerm = undefined;
-  }
-
-  /** The segment that takes `bytes` more, a new one if need be. */
-  #room(bytes: number, entryCount: number): Segment {
-    const { active } = this.#state;
-    if (active.fits(bytes, entryCount)) return active;
-    const usual = this.#state.nextSegmentBytes(this.#parts.segmentBytes);
-    const segmentBytes = segmentBytesFor(bytes, entryCount, usual);
-    if (segmentBytes > SEGMENT_BYTES_MAX) {
-      const bytesMax = batchBytesMax(entryCount);
-      throw new SegmentFullError(
-        `Cannot append: the entries take ${bytes} bytes with their headers, ` +
-          `a segment holds at most ${bytesMax}; append them in smaller batches`,
-        { bytes, bytesMax },
-      );
-    }
-    return this.rotate(segmentBytes);
-  }
-
-  /** Ends the growing segment and begins the next one, successor first. */
-  rotate(segmentBytes: number): Segment {
-    const previous = this.#state.active;
-    const segment = this.begin(segmentBytes, CAUSE.filled, {
-      segment: previous,
-      end: previous.end,
-      lastIndex: previous.lastIndex,
-      mark: this.rounds.durable,
-    });
-    previous.seal(this.#parts.storage.clock.nowMs());
-    this.rounds.touch(previous);
-    this.rounds.boundSoon();
-    return segment;
-  }
-
-  /**
-   * Begins a segment behind entry `lastIndex` of `previous`, which ends at
-   * `end`; with no predecessor the chain begins with it. `mark` is what the
-   * link vouches for.
-   */
-  begin(
-    segmentBytes: number,
-    cause: number,
-    previous: {
-      segment: Segment | undefined;
-      end: number;
-      lastIndex: number;
-      mark: Position;
-    },
-  ): Segment {
-    const { storage, directory, log } = this.#parts;
-    const number = this.#state.nextSegment;
-    const before = previous.segment?.identity;
-    const link = {
-      baseIndex: previous.lastIndex + 1,
-      previousNumber: before?.number ?? 0,
-      previousSalt: before?.salt ?? 0,
-      previousEnd: before === undefined ? 0 : previous.end,
-      previousLastIndex: previous.lastIndex,
-      generation: this.#state.generation + (cause === CAUSE.filled ? 0 : 1),
-      mark: previous.mark,
-      cause,
-    };
-    const segment = makeSegment(
-      storage,
-      directory,
-      log,
-      number,
-      segmentBytes,
-      link,
-    );
-    segment.frames.setMark(previous.mark);
-    this.#state.push(segment);
-    this.rounds.touch(segment);
-    this.rounds.touchNames();
-    return segment;
   }
 }
 

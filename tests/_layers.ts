@@ -19,7 +19,15 @@ export const LAYERS: readonly (readonly string[])[] = [
     "percentiles.ts",
   ],
   // Fields of records; the port; what is public and plain.
-  ["encoder.ts", "fields.ts", "finding.ts", "report.ts", "storage.ts"],
+  [
+    "checks.ts",
+    "cut.ts",
+    "encoder.ts",
+    "fields.ts",
+    "finding.ts",
+    "report.ts",
+    "storage.ts",
+  ],
   // Records as bytes; input as checked values.
   [
     "binary_encoder.ts",
@@ -47,9 +55,13 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["chain.ts", "index_check.ts"],
   ["recovery.ts", "segment.ts"],
   ["cut_folder.ts", "log_state.ts", "sync_rounds.ts"],
-  ["reader.ts", "repair.ts", "writer.ts"],
-  ["still_log.ts", "truncate.ts", "wal_parts.ts"],
-  ["verify.ts"],
+  ["reader.ts", "repair.ts", "rotation.ts"],
+  ["truncate.ts", "still_log.ts", "writer.ts"],
+  ["appends.ts", "verify.ts"],
+  ["transaction.ts"],
+  ["transactions.ts"],
+  ["removal.ts", "wal_parts.ts"],
+  ["closing.ts"],
   // The log.
   ["wal.ts"],
   ["open.ts"],

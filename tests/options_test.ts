@@ -225,6 +225,9 @@ describe("openWal(): options", () => {
       sync: "always",
       syncIntervalMs: 1000,
       recovery: "tail",
+      transactionTimeoutMs: 30_000,
+      maxTransactionEntries: 1000,
+      transactionCleanupIntervalMs: 300_000,
       maxEntryBytes: 16 * 1024 * 1024,
       verifyReads: true,
       directoryMode: 0o750,
@@ -409,6 +412,11 @@ describe("mod.ts", () => {
       "SegmentFullError",
       "SegmentNotFoundError",
       "StorageError",
+      "Transaction",
+      "TransactionExpiredError",
+      "TransactionNotFoundError",
+      "TransactionNotPendingError",
+      "TransactionTooLargeError",
       "UnsupportedFormatError",
       "Wal",
       "WalClosedError",
@@ -440,11 +448,14 @@ describe("mod.ts", () => {
       const own = names(mod.Wal.prototype);
       const inherited = names(mod.WalReader.prototype);
       assertEquals([...new Set([...own, ...inherited])].sort(), [
+        "activeTransactionCount",
         "append",
         "appendBatch",
         "appendBatchSync",
         "appendSync",
         "at",
+        "beginTransaction",
+        "cleanupExpiredTransactions",
         "close",
         "closeSync",
         "durableIndex",
@@ -454,16 +465,23 @@ describe("mod.ts", () => {
         "flushSync",
         "get",
         "getRange",
+        "getTransaction",
+        "getTransactionState",
         "lastIndex",
         "length",
         "nextIndex",
+        "reset",
+        "resetSync",
         "rotate",
         "rotateSync",
         "segments",
         "state",
         "stats",
+        "transaction",
         "truncateAfter",
         "truncateAfterSync",
+        "truncateBefore",
+        "truncateBeforeSync",
       ]);
       assertEquals(Object.keys(wal).sort(), ["directory", "recovery"]);
     },
@@ -473,7 +491,7 @@ describe("mod.ts", () => {
     const classes = Object.entries(mod).filter(([name]) =>
       name.endsWith("Error") && name !== "WalError"
     );
-    assertEquals(classes.length, 13);
+    assertEquals(classes.length, 17);
     const codes = new Set<string>();
     for (const [name, errorClass] of classes) {
       const make = errorClass as unknown as new (
@@ -500,6 +518,10 @@ describe("mod.ts", () => {
       "SEGMENT_FULL",
       "SEGMENT_NOT_FOUND",
       "STORAGE",
+      "TRANSACTION_EXPIRED",
+      "TRANSACTION_NOT_FOUND",
+      "TRANSACTION_NOT_PENDING",
+      "TRANSACTION_TOO_LARGE",
       "UNSUPPORTED_FORMAT",
     ]);
   });
