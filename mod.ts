@@ -28,6 +28,8 @@ export { filesStorage, mappedStorage, memoryStorage } from "./ffi/mod.ts";
 export { Batch } from "./src/batch.ts";
 export type { AppendOptions } from "./src/calls.ts";
 export { BinaryEncoder } from "./src/binary_encoder.ts";
+export { Consumer } from "./src/consumer.ts";
+export type { ConsumerOptions } from "./src/consumer.ts";
 export type { Encoder, EntryRecord } from "./src/encoder.ts";
 export type { Entry, EntryFields, EntryInput, EntryJson } from "./src/entry.ts";
 export * from "./src/errors.ts";

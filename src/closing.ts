@@ -6,12 +6,52 @@
  */
 
 import { comparePositions } from "./mark.ts";
-import type { Steps } from "./steps.ts";
+import { runBlocking, runSoon, type Steps } from "./steps.ts";
 import type { WalParts } from "./wal_parts.ts";
 
-/** Closes the log; no call comes any more, and none but rounds is running. */
-export function* closeSteps(parts: WalParts): Steps<void> {
-  const { rounds, state, keeper, folder, lock } = parts;
+/** Closes one log, whichever twin comes first and however often. */
+export class Closing {
+  readonly #parts: WalParts;
+  #soon: Promise<void> | undefined;
+  #begun = false;
+  #failure: { error: unknown } | undefined;
+
+  /** For a log that refuses every call before this is used. */
+  constructor(parts: WalParts) {
+    this.#parts = parts;
+  }
+
+  /** Closes it when what is running has ended; the same promise each time. */
+  soon(running: readonly Promise<unknown>[]): Promise<void> {
+    this.#soon ??= Promise.allSettled(running).then(() => {
+      // The blocking twin may have been first, or may have overtaken us.
+      if (!this.#begun) return runSoon(this.#run());
+      if (this.#failure !== undefined) throw this.#failure.error;
+      return undefined;
+    });
+    return this.#soon;
+  }
+
+  /** Closes it at once. */
+  now(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+    if (!this.#begun) runBlocking(this.#run());
+  }
+
+  *#run(): Steps<void> {
+    this.#begun = true;
+    try {
+      yield* closeSteps(this.#parts);
+    } catch (error) {
+      this.#failure = { error };
+      throw error;
+    }
+  }
+}
+
+/** No call comes any more, and nothing but rounds is running. */
+function* closeSteps(parts: WalParts): Steps<void> {
+  const { rounds, state, keeper, consumers, folder, lock } = parts;
   try {
     if (rounds.failure !== undefined) throw rounds.failure;
     if (rounds.pending) yield [rounds];
@@ -23,6 +63,7 @@ export function* closeSteps(parts: WalParts): Steps<void> {
     keeper.end();
     rounds.end();
     state.close();
+    consumers.close();
     folder.close();
     lock.release();
   }

@@ -189,6 +189,38 @@ export const MANIFEST = {
   crc: 252,
 } as const;
 
+/** Where consumers keep their positions, one file each. */
+export const CONSUMERS_FOLDER = "consumers";
+/** "\x89WALCON\n". */
+export const CONSUMER_MAGIC: readonly number[] = [
+  0x89,
+  0x57,
+  0x41,
+  0x4c,
+  0x43,
+  0x4f,
+  0x4e,
+  0x0a,
+];
+/** A consumer's file: two records, each at the start of a page. */
+export const CONSUMER_FILE_BYTES = 8192;
+/** Where a consumer's two records lie. */
+export const CONSUMER_RECORD_OFFSETS = [0, 4096] as const;
+/** The record's size, and with it its checksum's place: in all versions. */
+export const CONSUMER_RECORD_BYTES = 64;
+/** Offsets inside a consumer's record. */
+export const CONSUMER = {
+  magic: 0,
+  version: 8,
+  bytes: 12,
+  logId: 16,
+  sequence: 32,
+  position: 40,
+  generation: 48,
+  reserved: 56,
+  crc: 60,
+} as const;
+
 /** The smallest segment. */
 export const SEGMENT_BYTES_MIN: number = 64 * 1024;
 /** The largest segment: views stay fast and offsets stay below 2^31. */

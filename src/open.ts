@@ -7,6 +7,7 @@
 
 import { assert } from "./assert.ts";
 import { beginsAnew, type Chain, readChain } from "./chain.ts";
+import { Consumers } from "./consumers.ts";
 import { JsonEncoder } from "./json_encoder.ts";
 import type { Encoder } from "./encoder.ts";
 import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
@@ -251,13 +252,22 @@ function* start(
     directory,
     (closed) => state.describe(log, rounds, closed),
   );
+  let consumers: Consumers | undefined;
   try {
+    const { logger, directoryMode, fileMode } = options;
+    const modes = { directoryMode, fileMode };
+    const { logId } = log;
+    const parts = { storage, folder: directory, logId, modes, logger };
+    consumers = new Consumers(parts);
+    consumers.rounds = rounds;
+    yield* consumers.settle(state.segments, state.generation);
     yield* keeper.replace(false);
     yield [directory];
     // Only a durable manifest without them lets segments go.
     for (const name of found.unlink) removeQuietly(directory, name);
     if (found.closedEnd === undefined) writer.writeWatermark();
   } catch (error) {
+    consumers?.close();
     state.close();
     throw error;
   }
@@ -275,6 +285,7 @@ function* start(
     writer,
     rotation,
     rounds,
+    consumers,
     keeper,
     limits: {
       timeoutMs: options.transactionTimeoutMs,

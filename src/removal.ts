@@ -7,6 +7,7 @@
  */
 
 import { type Bounds, checkBounds, checkWhole, outOfRange } from "./calls.ts";
+import type { Consumers } from "./consumers.ts";
 import type { Logger } from "./logger.ts";
 import type { LogState } from "./log_state.ts";
 import type { ManifestKeeper, Prepared } from "./manifest_keeper.ts";
@@ -32,6 +33,8 @@ export interface RemovalParts {
   readonly writer: LogWriter;
   /** Makes it durable. */
   readonly rounds: SyncRounds;
+  /** Lowered by cuts. */
+  readonly consumers: Consumers;
   /** Replaces the manifest. */
   readonly keeper: ManifestKeeper;
   /** Told what could not be tidied up. */
@@ -79,8 +82,9 @@ export class Removal {
   }
 
   *#settleCut(cut: CutOff): Steps<void> {
-    const { rounds, keeper, logger, folder, state, writer } = this.#parts;
-    writer.forgetTerm();
+    const { rounds, keeper, logger, folder, state } = this.#parts;
+    this.#parts.writer.forgetTerm();
+    this.#parts.consumers.lower(state.nextIndex - 1, state.generation);
     this.#settledFirst = Math.min(this.#settledFirst, state.firstIndex);
     yield* this.#coverFirst();
     try {

@@ -24,7 +24,7 @@ export interface SegmentInfo {
   readonly createdAt: Date;
 }
 
-/** A named position; none exist yet. */
+/** A named position. */
 export interface ConsumerInfo {
   /** The consumer's name. */
   readonly name: string;

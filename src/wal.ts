@@ -7,13 +7,19 @@
 
 import { Appends } from "./appends.ts";
 import { type AppendOptions, checkBounds, checkWhole } from "./calls.ts";
-import { closeSteps } from "./closing.ts";
+import { Closing } from "./closing.ts";
+import {
+  type Consumer,
+  type ConsumerLog,
+  type ConsumerOptions,
+  openConsumer,
+} from "./consumer.ts";
 import type { EntryInput } from "./entry.ts";
 import type { TransactionState, WalFailedError } from "./errors.ts";
 import type { LogState } from "./log_state.ts";
 import { WalReader } from "./reader.ts";
 import { Removal } from "./removal.ts";
-import type { WalStats } from "./report.ts";
+import type { ConsumerInfo, WalStats } from "./report.ts";
 import { runBlocking, runSoon, type Steps } from "./steps.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import type { Transaction } from "./transaction.ts";
@@ -60,10 +66,9 @@ export class Wal extends WalReader {
   readonly #appends: Appends;
   readonly #transactions: Transactions;
   readonly #removal: Removal;
+  readonly #consumerLog: ConsumerLog;
   readonly #tasks = new Set<Promise<unknown>>();
-  #closing: Promise<void> | undefined;
-  #finishing = false;
-  #closeError: { error: unknown } | undefined;
+  readonly #closing: Closing;
   #stopTimer: (() => void) | undefined;
 
   private constructor(parts: WalParts) {
@@ -72,11 +77,18 @@ export class Wal extends WalReader {
     this.#state = parts.state;
     this.#writer = parts.writer;
     this.#rounds = parts.rounds;
+    this.#closing = new Closing(parts);
     const { clock } = parts.port;
     this.#appends = new Appends({ ...parts, clock });
     const { appends, port } = { appends: this.#appends, port: parts.port };
     this.#transactions = new Transactions({ ...parts.limits, appends, port });
     this.#removal = new Removal({ ...parts, clock });
+    this.#consumerLog = {
+      ...parts,
+      bounds: this,
+      checkWritable: () => this.#checkWritable(),
+      start: (steps) => this.#start(steps),
+    };
     if (parts.sync === "interval") {
       this.#stopTimer = clock.every(parts.syncIntervalMs, () => {
         this.#rounds.startIfDirty();
@@ -277,6 +289,22 @@ export class Wal extends WalReader {
     yield* call(this.#removal);
   }
 
+  /**
+   * Opens the consumer of this name, or makes it: a position in the log that
+   * outlives the process.
+   * @throws {WalLockedError} (rejects) when it is open already
+   * @throws {IndexOutOfRangeError} (rejects) when `from` is not in the log
+   */
+  consumer(name: string, options?: ConsumerOptions): Promise<Consumer> {
+    return this.#start(openConsumer(this.#consumerLog, name, options));
+  }
+
+  /** All consumers, by name. */
+  consumers(): ConsumerInfo[] {
+    this.#appends.checkOpen();
+    return this.#parts.consumers.list(this.#state.nextIndex);
+  }
+
   /** Ends the growing segment and begins a new one, unless it is empty. */
   rotate(): Promise<void> {
     return this.#start(this.#rotate());
@@ -337,6 +365,7 @@ export class Wal extends WalReader {
       unsyncedCount: this.#state.nextIndex - 1 - durableIndex,
       appendNs: this.#appends.latency.percentiles(),
       syncNs: latency.percentiles(),
+      consumers: this.consumers(),
     };
   }
 
@@ -346,41 +375,23 @@ export class Wal extends WalReader {
    * @throws {WalFailedError} (rejects) when a sync failed, now or before
    */
   override close(): Promise<void> {
-    if (this.#closing !== undefined) return this.#closing;
     const { keeper } = this.#parts;
     const running = this.#writer.ended ? [] : [...this.#tasks, keeper.idle()];
     this.#end();
-    this.#closing = Promise.allSettled(running).then(() => {
-      // closeSync() may have been first, or may have overtaken us.
-      if (!this.#finishing) return runSoon(this.#finish());
-      if (this.#closeError !== undefined) throw this.#closeError.error;
-      return undefined;
-    });
-    return this.#closing;
+    return this.#closing.soon(running);
   }
 
   /** The blocking twin of `close`; pending appends settle by its sync. */
   override closeSync(): void {
-    if (this.#closeError !== undefined) throw this.#closeError.error;
-    if (this.#finishing) return;
     this.#end();
-    runBlocking(this.#finish());
+    this.#closing.now();
   }
 
   /** From now on every call is refused. */
   #end(): void {
+    if (this.#writer.ended) return;
     this.#writer.ended = true;
-    this.#transactions.end();
-  }
-
-  *#finish(): Steps<void> {
-    this.#finishing = true;
     this.#stopTimer?.();
-    try {
-      yield* closeSteps(this.#parts);
-    } catch (error) {
-      this.#closeError = { error };
-      throw error;
-    }
+    this.#transactions.end();
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Consumers } from "./consumers.ts";
 import type { WalFailedError } from "./errors.ts";
 import type { ManifestKeeper } from "./manifest_keeper.ts";
 import type { Position } from "./mark.ts";
@@ -27,6 +28,8 @@ export interface WalParts extends ReaderParts {
   readonly rotation: Rotation;
   /** Makes them durable. */
   readonly rounds: SyncRounds;
+  /** Named positions. */
+  readonly consumers: Consumers;
   /** Replaces the manifest. */
   readonly keeper: ManifestKeeper;
   /** When an append counts as done. */

@@ -31,6 +31,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   // Records as bytes; input as checked values.
   [
     "binary_encoder.ts",
+    "consumer_record.ts",
     "entry.ts",
     "frame.ts",
     "go_folder.ts",
@@ -45,6 +46,7 @@ export const LAYERS: readonly (readonly string[])[] = [
     "batch.ts",
     "calls.ts",
     "fresh_file.ts",
+    "position_file.ts",
     "frame_search.ts",
     "scan.ts",
     "segment_file.ts",
@@ -55,12 +57,12 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["chain.ts", "index_check.ts"],
   ["recovery.ts", "segment.ts"],
   ["cut_folder.ts", "log_state.ts", "sync_rounds.ts"],
-  ["reader.ts", "repair.ts", "rotation.ts"],
+  ["consumers.ts", "reader.ts", "repair.ts", "rotation.ts"],
   ["truncate.ts", "still_log.ts", "writer.ts"],
   ["appends.ts", "verify.ts"],
   ["transaction.ts"],
   ["transactions.ts"],
-  ["removal.ts", "wal_parts.ts"],
+  ["consumer.ts", "removal.ts", "wal_parts.ts"],
   ["closing.ts"],
   // The log.
   ["wal.ts"],

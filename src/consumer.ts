@@ -1,0 +1,260 @@
+/**
+ * A consumer: a named position in the log that outlives the process.
+ *
+ * @module
+ */
+
+import { type Bounds, checkBounds, checkWhole } from "./calls.ts";
+import { checkNames, isObject, show } from "./checks.ts";
+import { isConsumerName } from "./consumer_record.ts";
+import type { Consumers } from "./consumers.ts";
+import {
+  IndexOutOfRangeError,
+  WalClosedError,
+  WalLockedError,
+} from "./errors.ts";
+import type { LogState } from "./log_state.ts";
+import type { PositionFile } from "./position_file.ts";
+import type { ConsumerInfo } from "./report.ts";
+import type { Steps } from "./steps.ts";
+import type { SyncRounds } from "./sync_rounds.ts";
+
+/** How a consumer is made. */
+export interface ConsumerOptions {
+  /**
+   * Where it begins, only when it is new: the first entry that it gets, the
+   * log's "start" or its "end". @default {"start"}
+   */
+  from?: number | "start" | "end" | undefined;
+}
+
+/** What consumers ask of the open log. */
+export interface ConsumerLog {
+  /** What errors say of it. */
+  readonly bounds: Bounds;
+  /** Its segments. */
+  readonly state: LogState;
+  /** Its rounds of syncs. */
+  readonly rounds: SyncRounds;
+  /** All its consumers. */
+  readonly consumers: Consumers;
+  /** Throws when the log is closed or failed. */
+  checkWritable(): void;
+  /** Runs steps that closing the log waits for. */
+  start<T>(steps: Steps<T>): Promise<T>;
+}
+
+let make: (log: ConsumerLog, file: PositionFile, name: string) => Consumer;
+
+/**
+ * A named position in the log. It is kept in a file of its own and survives
+ * crashes; truncations lower it.
+ *
+ * @example Acknowledge what was worked off
+ * ```ts
+ * import { memoryStorage, openWal } from "@walrus/wal";
+ *
+ * await using wal = await openWal("log", { storage: memoryStorage() });
+ * await wal.append("job");
+ * await using consumer = await wal.consumer("worker");
+ * await consumer.ack(1);
+ * console.log(consumer.position, consumer.lag); // 1 0
+ * ```
+ */
+export class Consumer implements ConsumerInfo {
+  static {
+    make = (log, file, name) => new Consumer(log, file, name);
+  }
+
+  /** Its name. */
+  readonly name: string;
+  readonly #log: ConsumerLog;
+  readonly #file: PositionFile;
+  readonly #tasks = new Set<Promise<unknown>>();
+  #closed = false;
+
+  private constructor(log: ConsumerLog, file: PositionFile, name: string) {
+    this.#log = log;
+    this.#file = file;
+    this.name = name;
+  }
+
+  /** The last entry that it acknowledged; 0 for none. */
+  get position(): number {
+    return this.#file.position;
+  }
+
+  /** Entries between its position and the log's end. */
+  get lag(): number {
+    return Math.max(0, this.#log.state.nextIndex - 1 - this.position);
+  }
+
+  /**
+   * Moves the position up to `index`: the entry is made durable, then the
+   * position. At or below the position it has no effect.
+   * @throws {IndexOutOfRangeError} (rejects) above the last index, or when a
+   * truncation takes the entry away meanwhile
+   */
+  ack(index: number): Promise<void> {
+    return this.#start(this.#move(index, false));
+  }
+
+  /**
+   * Moves the position to `index`, also back: the next entry is the one
+   * after it.
+   * @throws {IndexOutOfRangeError} (rejects) below `firstIndex - 1` or above
+   * the last index
+   */
+  seek(index: number): Promise<void> {
+    return this.#start(this.#move(index, true));
+  }
+
+  *#move(index: number, back: boolean): Steps<void> {
+    const { bounds, state, rounds } = this.#log;
+    const verb = back ? "seek" : "acknowledge";
+    this.#check();
+    checkWhole(verb, "index", index);
+    const most = state.nextIndex - 1;
+    const least = back ? state.firstIndex - 1 : -Infinity;
+    checkBounds(bounds, `${verb} entry ${index}`, index, { least, most });
+    const file = this.#file;
+    if (!back && index <= file.position) return;
+    if (back) file.seekCount++;
+    const { seekCount } = file;
+    const watch = file.watch(index);
+    try {
+      if (index > rounds.durableIndex) yield [rounds];
+      if (watch.lost) throw takenAway(bounds, verb, index);
+      this.#log.checkWritable();
+      // A later seek wins over what was asked for before it.
+      if (file.seekCount !== seekCount) return;
+      const covered = !back && index <= file.written.position;
+      const record = covered ? undefined : file.write(index, state.generation);
+      rounds.touchOther(file);
+      yield [rounds];
+      if (watch.lost) throw takenAway(bounds, verb, index);
+      if (record !== undefined) file.confirm(record);
+    } finally {
+      file.unwatch(watch);
+    }
+  }
+
+  /** Takes the consumer away, with its file; it cannot be used any more. */
+  remove(): Promise<void> {
+    return this.#start(this.#remove());
+  }
+
+  *#remove(): Steps<void> {
+    this.#check();
+    this.#closed = true;
+    try {
+      yield* this.#log.consumers.remove(this.#file);
+    } finally {
+      this.#log.consumers.release(this.name);
+    }
+  }
+
+  /** Lets go of the name; the position stays. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await Promise.allSettled([...this.#tasks]);
+    this.#log.consumers.release(this.name);
+  }
+
+  #check(): void {
+    this.#log.checkWritable();
+    if (!this.#closed) return;
+    throw new WalClosedError(
+      `Cannot use consumer "${this.name}": it is closed, expected an open one`,
+    );
+  }
+
+  #start<T>(steps: Steps<T>): Promise<T> {
+    const task = this.#log.start(steps)
+      .finally(() => this.#tasks.delete(task));
+    this.#tasks.add(task);
+    return task;
+  }
+}
+
+/** Opens a consumer, or makes it. */
+export function* openConsumer(
+  log: ConsumerLog,
+  name: string,
+  options: ConsumerOptions | undefined,
+): Steps<Consumer> {
+  log.checkWritable();
+  checkName(name);
+  const from = readFrom(options);
+  const { consumers, state } = log;
+  const known = consumers.find(name);
+  const position = known?.position ?? startOf(log, from);
+  if (!consumers.take(name)) {
+    throw new WalLockedError(
+      `Cannot open consumer "${name}": this log has it open, expected it to ` +
+        `be closed before it is opened again`,
+      { pid: undefined },
+    );
+  }
+  try {
+    const file = known ?? (yield* consumers.create(name, position, state));
+    return make(log, file, name);
+  } catch (error) {
+    consumers.release(name);
+    throw error;
+  }
+}
+
+function checkName(name: unknown): void {
+  const expected = "expected 1 to 64 of A-Z, a-z, 0-9, dot, underscore and " +
+    "hyphen, not beginning with a dot";
+  const message = `Cannot open consumer: name is ${show(name)}, ${expected}`;
+  if (typeof name !== "string") throw new TypeError(message);
+  if (!isConsumerName(name)) throw new RangeError(message);
+}
+
+function readFrom(
+  options: ConsumerOptions | undefined,
+): number | "start" | "end" {
+  if (options === undefined) return "start";
+  if (!isObject(options)) {
+    throw new TypeError(
+      `Cannot open consumer: options is ${show(options)}, expected an object`,
+    );
+  }
+  checkNames("consumer options", options, ["from"]);
+  const { from = "start" } = options;
+  if (from === "start" || from === "end") return from;
+  if (typeof from === "string") {
+    throw new RangeError(
+      `Cannot open consumer: from is ${show(from)}, expected an index, ` +
+        `"start" or "end"`,
+    );
+  }
+  checkWhole("open consumer", "from", from);
+  return from;
+}
+
+/** The position before the first entry that a new consumer gets. */
+function startOf(log: ConsumerLog, from: number | "start" | "end"): number {
+  const { state, bounds } = log;
+  if (from === "start") return state.firstIndex - 1;
+  if (from === "end") return state.nextIndex - 1;
+  const allowed = { least: state.firstIndex, most: state.nextIndex };
+  checkBounds(bounds, `begin a consumer at entry ${from}`, from, allowed);
+  return from - 1;
+}
+
+function takenAway(
+  bounds: Bounds,
+  verb: string,
+  index: number,
+): IndexOutOfRangeError {
+  const { firstIndex, lastIndex } = bounds;
+  return new IndexOutOfRangeError(
+    `Cannot ${verb} entry ${index}: it was truncated meanwhile, the log holds ` +
+      `${firstIndex} to ${lastIndex}`,
+    { index, firstIndex, lastIndex, reason: "truncated" },
+  );
+}

@@ -1,0 +1,259 @@
+/**
+ * The consumers of a log: where each stands, and what truncations and
+ * recovery do to them. One file each in the folder `consumers`.
+ *
+ * A position names the generation that it was written in. A cut with a later
+ * generation lowers it, also when only the cut is on the disk: then opening
+ * does it. docs/format.md §10.
+ *
+ * @module
+ */
+
+import {
+  decodePosition,
+  encodePosition,
+  isConsumerName,
+  type PositionOwner,
+} from "./consumer_record.ts";
+import { WalCorruptedError } from "./errors.ts";
+import {
+  CAUSE,
+  CONSUMER_FILE_BYTES,
+  CONSUMERS_FOLDER,
+  TEMPORARY_EXTENSION,
+} from "./format.ts";
+import { createFresh, removeQuietly } from "./fresh_file.ts";
+import type { LogState } from "./log_state.ts";
+import type { Logger } from "./logger.ts";
+import { PositionFile } from "./position_file.ts";
+import type { ConsumerInfo } from "./report.ts";
+import type { Segment } from "./segment.ts";
+import type { Steps } from "./steps.ts";
+import type {
+  DirectoryOptions,
+  StorageDirectory,
+  StoragePort,
+  Syncable,
+} from "./storage.ts";
+import type { SyncRounds } from "./sync_rounds.ts";
+
+/** What consumers are kept with. */
+export interface ConsumersParts {
+  /** The storage. */
+  readonly storage: StoragePort;
+  /** The log's folder. */
+  readonly folder: StorageDirectory;
+  /** The log's id, hex. */
+  readonly logId: string;
+  /** Permissions of what is made. */
+  readonly modes: Omit<DirectoryOptions, "create">;
+  /** Told of files that cannot be read. */
+  readonly logger: Logger | undefined;
+}
+
+/** The consumers of one open log. */
+export class Consumers {
+  /** The rounds that make positions durable; set once after making. */
+  rounds!: SyncRounds;
+  readonly #parts: ConsumersParts;
+  readonly #files = new Map<string, PositionFile>();
+  readonly #damaged = new Map<string, unknown>();
+  readonly #taken = new Set<string>();
+  #directory: StorageDirectory | undefined;
+
+  /** Reads what is there; changes nothing. */
+  constructor(parts: ConsumersParts) {
+    this.#parts = parts;
+    const isThere = parts.folder.list().some(({ name, kind }) =>
+      name === CONSUMERS_FOLDER && kind === "directory"
+    );
+    if (!isThere) return;
+    try {
+      const directory = this.#openFolder();
+      for (const { name } of directory.list()) {
+        if (isConsumerName(name)) this.#read(directory, name);
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  #openFolder(): StorageDirectory {
+    const { storage, folder, modes } = this.#parts;
+    const path = `${folder.path}/${CONSUMERS_FOLDER}`;
+    this.#directory ??= storage.openDirectory(path, { ...modes, create: true });
+    return this.#directory!;
+  }
+
+  #ownerOf(name: string): PositionOwner {
+    return { logId: this.#parts.logId, name };
+  }
+
+  #read(directory: StorageDirectory, name: string): void {
+    try {
+      this.#files.set(name, this.#readFile(directory, name));
+    } catch (error) {
+      // It holds nobody back but itself: the log can be opened without it.
+      this.#damaged.set(name, error);
+      this.#parts.logger?.warn(`Consumer "${name}" cannot be read`, error);
+    }
+  }
+
+  #readFile(directory: StorageDirectory, name: string): PositionFile {
+    const owner = this.#ownerOf(name);
+    const file = directory.open(name, "read");
+    const bytes = new Uint8Array(CONSUMER_FILE_BYTES);
+    let count = 0;
+    try {
+      if (file?.bytes === bytes.length) count = file.readAt(bytes, 0);
+    } finally {
+      file?.close();
+    }
+    const verdict = decodePosition(bytes.subarray(0, count), owner);
+    if (verdict.kind === "valid") {
+      return new PositionFile(directory, owner, verdict);
+    }
+    const segment = `${directory.path}/${name}`;
+    const found = verdict.kind === "version"
+      ? `it is of version ${verdict.version}`
+      : "it is damaged";
+    throw new WalCorruptedError(
+      `Cannot use consumer "${name}": "${segment}" holds no position that ` +
+        `can be read, ${found}, expected a position of this log; remove the ` +
+        `file to begin anew`,
+      { segment, offset: 0, firstLostIndex: 0, lastLostIndex: 0 },
+    );
+  }
+
+  /**
+   * Lowers, durably, what recovery or an earlier cut took the ground from.
+   * Runs before anything is appended.
+   */
+  *settle(segments: readonly Segment[], generation: number): Steps<void> {
+    const lastIndex = segments.at(-1)!.lastIndex;
+    const lowered: Syncable[] = [];
+    for (const file of this.#files.values()) {
+      const kept = keptOf(file.position, file.written.generation, segments);
+      const index = Math.min(kept, lastIndex);
+      if (file.lower(index, generation)) lowered.push(file);
+    }
+    if (lowered.length > 0) yield lowered;
+    this.#removeTemporary();
+  }
+
+  #removeTemporary(): void {
+    for (const { name, kind } of this.#directory?.list() ?? []) {
+      const mine = name.startsWith(".") && name.endsWith(TEMPORARY_EXTENSION);
+      if (mine && kind === "file") removeQuietly(this.#directory!, name);
+    }
+  }
+
+  /** A truncation took everything above `index` away: durable with its round. */
+  lower(index: number, generation: number): void {
+    try {
+      for (const file of this.#files.values()) {
+        if (file.lower(index, generation)) this.rounds.touchOther(file);
+      }
+    } catch (error) {
+      // The cut has happened: no append may be acknowledged before them.
+      this.rounds.fail(error, "lowering a consumer failed");
+      throw this.rounds.failure ?? error;
+    }
+  }
+
+  /** Where each stands, by name. */
+  list(nextIndex: number): ConsumerInfo[] {
+    const files = [...this.#files.values()]
+      .sort((a, b) => a.name < b.name ? -1 : 1);
+    return files.map(({ name, position }) => ({
+      name,
+      position,
+      lag: Math.max(0, nextIndex - 1 - position),
+    }));
+  }
+
+  /** A consumer's file; throws when there is one that cannot be read. */
+  find(name: string): PositionFile | undefined {
+    if (this.#damaged.has(name)) throw this.#damaged.get(name);
+    return this.#files.get(name);
+  }
+
+  /** Takes a name for one user; false when it is taken. */
+  take(name: string): boolean {
+    if (this.#taken.has(name)) return false;
+    this.#taken.add(name);
+    return true;
+  }
+
+  /** Lets a name go. */
+  release(name: string): void {
+    this.#taken.delete(name);
+  }
+
+  /** Makes a consumer that stands at `position`; durable when done. */
+  *create(
+    name: string,
+    position: number,
+    state: LogState,
+  ): Steps<PositionFile> {
+    this.#parts.folder.makeFolder(CONSUMERS_FOLDER);
+    this.rounds.touchNames();
+    const directory = this.#openFolder();
+    const owner = this.#ownerOf(name);
+    const { generation } = state;
+    const record = { sequence: 1, position, generation };
+    const temporary = `.${name}${TEMPORARY_EXTENSION}`;
+    const made = createFresh(directory, temporary, CONSUMER_FILE_BYTES);
+    try {
+      made.writeAt(encodePosition(record, owner), 0);
+      yield [made];
+      directory.rename(temporary, name);
+    } catch (error) {
+      removeQuietly(directory, temporary);
+      throw error;
+    } finally {
+      made.close();
+    }
+    const file = new PositionFile(directory, owner, { record, slot: 0 });
+    this.#files.set(name, file);
+    // A truncation may have taken the ground away meanwhile.
+    const kept = keptOf(position, generation, state.segments);
+    if (file.lower(kept, state.generation)) this.rounds.touchOther(file);
+    this.rounds.touchOther(directory);
+    yield [this.rounds];
+    return file;
+  }
+
+  /** Takes a consumer away; durable when done. */
+  *remove(file: PositionFile): Steps<void> {
+    const directory = this.#openFolder();
+    directory.remove(file.name);
+    file.remove();
+    this.#files.delete(file.name);
+    this.rounds.touchOther(directory);
+    yield [this.rounds];
+  }
+
+  /** Frees everything. */
+  close(): void {
+    for (const file of this.#files.values()) file.close();
+    this.#directory?.close();
+    this.#directory = undefined;
+  }
+}
+
+/** What cuts later than a position's generation have left of it. */
+function keptOf(
+  position: number,
+  generation: number,
+  segments: readonly Segment[],
+): number {
+  let kept = position;
+  for (const { link } of segments) {
+    const later = link.generation > generation;
+    if (!later || link.cause === CAUSE.filled) continue;
+    kept = Math.min(kept, link.baseIndex - 1);
+  }
+  return kept;
+}
