@@ -24,8 +24,13 @@ import {
   SyncPair,
 } from "./descriptors.ts";
 import { DiskFile } from "./file.ts";
-import { FolderLock } from "./lock.ts";
-import { type Attempt, systemCode, systemError } from "./system_error.ts";
+import { FolderLock, LOCK_NAME } from "./lock.ts";
+import {
+  type Attempt,
+  storageError,
+  systemCode,
+  systemError,
+} from "./system_error.ts";
 import type { Backend, DiskCalls } from "./types.ts";
 
 const FOLDER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY;
@@ -38,6 +43,7 @@ export class DiskDirectory implements StorageDirectory {
   readonly #backend: Backend;
   readonly #calls: DiskCalls;
   readonly #syncs: SyncPair;
+  #locked = false;
 
   private constructor(
     path: string,
@@ -91,6 +97,9 @@ export class DiskDirectory implements StorageDirectory {
     const path = folder === undefined ? this.path : this.#path(folder);
     return attempted({ operation: "list", object: "folder", path }, () => {
       const entries = fs.readdirSync(path, { withFileTypes: true });
+      if (folder === undefined) {
+        this.#checkListing(entries.map(({ name }) => name));
+      }
       return entries.map((entry): DirectoryEntry => {
         const kind = entry.isFile()
           ? "file"
@@ -100,6 +109,18 @@ export class DiskDirectory implements StorageDirectory {
         return { name: entry.name, kind };
       });
     });
+  }
+
+  /**
+   * Deno ends a listing in silence where the system refuses to go on. What is
+   * surely there must then be in it, or the log would look like an empty one.
+   */
+  #checkListing(names: readonly string[]): void {
+    if (!this.#locked || names.includes(LOCK_NAME)) return;
+    const { path } = this;
+    const attempt = { operation: "list", object: "folder", path };
+    const found = `it was listed without "${LOCK_NAME}", which is in it`;
+    throw storageError(attempt, found, "a whole listing", "EIO", undefined);
   }
 
   /** See the port. */
@@ -185,11 +206,13 @@ export class DiskDirectory implements StorageDirectory {
 
   /** See the port. */
   lock(): StorageLock {
-    return new FolderLock(this.path, {
+    const lock = new FolderLock(this.path, {
       fileMode: this.#options.fileMode,
       tryFlock: this.#calls.tryFlock,
       mayInspect: this.#backend.mayInspect(),
     });
+    this.#locked = true;
+    return lock;
   }
 
   /** See the port. */

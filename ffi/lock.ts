@@ -35,6 +35,9 @@ import {
 import { storageError, systemCode, systemError } from "./system_error.ts";
 import type { TryFlock } from "./types.ts";
 
+/** The file that carries the lock. */
+export const LOCK_NAME = "LOCK";
+
 /** Others come and go at the same moment; not this often. */
 const ATTEMPTS_MAX = 100;
 
@@ -113,7 +116,7 @@ export class FolderLock implements StorageLock {
 
   /** Takes the file lock or looks who has it; returns what frees it. */
   #takeFlock(): { unlock: () => void; inode: string } {
-    const path = `${this.#folder}/LOCK`;
+    const path = `${this.#folder}/${LOCK_NAME}`;
     const { fd, stat } = openLockFile(path, this.#means.fileMode);
     const inode = String(stat.ino);
     try {

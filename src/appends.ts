@@ -9,7 +9,10 @@
 import {
   type AppendOptions,
   type AskedAppend,
+  type Bounds,
+  checkBounds,
   checkIterable,
+  checkWhole,
   closedError,
   readAppendOptions,
 } from "./calls.ts";
@@ -162,6 +165,30 @@ export class Appends {
     this.checkOpen();
     this.#writer.expect(asked?.expectedIndex);
     return asked?.durable ?? this.#always;
+  }
+
+  /** `Wal.flush`. */
+  flush(log: Bounds, index: number | undefined): Promise<void> {
+    try {
+      this.checkWritable();
+      if (index !== undefined) {
+        checkWhole("flush", "index", index);
+        const bounds = { least: 0, most: log.nextIndex - 1 };
+        checkBounds(log, `flush entry ${index}`, index, bounds);
+      }
+      const { durableIndex, pending } = this.#rounds;
+      const there = index !== undefined && index <= durableIndex;
+      if (there || !pending) return Promise.resolve();
+      return this.#rounds.wait(index ?? 0).then(() => undefined);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Throws when the log is closed or a sync has failed. */
+  checkWritable(): void {
+    this.checkOpen();
+    if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
   }
 
   /** Throws `WalClosedError` once the log is closed. */

@@ -235,6 +235,11 @@ function checkMember(
   if (identity === undefined || link === undefined) {
     return fail("has a damaged header, expected a valid identity and link");
   }
+  // A size that was never synced may be lost with a file off the chain.
+  if (candidate.bytes !== identity.segmentBytes) {
+    const expected = `expected ${identity.segmentBytes} bytes`;
+    return fail(`has ${candidate.bytes} bytes, ${expected}`);
+  }
   if (next === undefined) return { name, identity, link };
   const { previousSalt, previousEnd, previousLastIndex } = next.link;
   if (identity.salt !== previousSalt) {

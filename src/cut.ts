@@ -20,6 +20,19 @@ export interface Cut {
   readonly lostAbove: number;
 }
 
+/** What an append that waits for an entry is told when it is removed. */
+export function removedError(
+  index: number,
+  log: { readonly firstIndex: number; readonly lastIndex: number },
+): IndexOutOfRangeError {
+  const { firstIndex, lastIndex } = log;
+  return new IndexOutOfRangeError(
+    `Cannot make entry ${index} durable: it was removed meanwhile from the ` +
+      `front of the log`,
+    { index, firstIndex, lastIndex, reason: "removed" },
+  );
+}
+
 /** What an append that waits for an entry is told when it is cut away. */
 export function takenAway(lost: number, cut: Cut): IndexOutOfRangeError {
   const { index, firstIndex } = cut;

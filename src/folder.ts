@@ -36,6 +36,8 @@ export interface Candidate {
   readonly identity: Identity | undefined;
   /** Where it stands, if its link is sound. */
   readonly link: Link | undefined;
+  /** The file's size. */
+  readonly bytes: number;
 }
 
 /** The damaged-file error for a place where no entries can be named. */
@@ -100,7 +102,8 @@ export function readCandidate(
 ): Candidate {
   const path = `${directory.path}/${name}`;
   const file = directory.open(name, "read");
-  const none = { name, number, identity: undefined, link: undefined };
+  const bytes = file?.bytes ?? 0;
+  const none = { name, number, identity: undefined, link: undefined, bytes };
   if (file === undefined) return none;
   try {
     headerPage.fill(0);
@@ -115,11 +118,11 @@ export function readCandidate(
     // A size that no sync covers may be lost in a power cut.
     const young = manifest !== undefined && number > manifest.lastSegment;
     if (young && file.bytes < identity.segmentBytes) return none;
-    checkIdentity(path, number, file.bytes, identity, manifest);
+    checkIdentity(path, number, identity, manifest);
     const found = decodeLink(headerPage, identity);
     const usable = found !== undefined && found.generation <= NUMBER_MAX;
     const link = usable ? found : undefined;
-    return { name, number, identity, link };
+    return { name, number, identity, link, bytes };
   } finally {
     file.close();
   }
@@ -143,17 +146,12 @@ function refuseForeign(
 function checkIdentity(
   path: string,
   number: number,
-  fileBytes: number,
   identity: Identity,
   manifest: Manifest | undefined,
 ): void {
   if (identity.number !== number) {
     const is = `is segment ${identity.number} by its header`;
     throw corruptedFile(path, `${is}, expected segment ${number}`);
-  }
-  if (fileBytes !== identity.segmentBytes) {
-    const expected = `expected ${identity.segmentBytes} bytes`;
-    throw corruptedFile(path, `has ${fileBytes} bytes, ${expected}`);
   }
   if (manifest === undefined) return;
   if (identity.logId !== manifest.logId) {

@@ -61,11 +61,47 @@ export function batchBytesMax(entryCount: number): number {
     indexBytes(entryCount);
 }
 
+/** Makes a segment file, attached for writing. On failure nothing is left. */
+export function makeSegment(
+  storage: StoragePort,
+  directory: StorageDirectory,
+  log: LogIdentity,
+  number: number,
+  segmentBytes: number,
+  link: Link,
+): Segment {
+  const segment = prepareSegment(
+    storage,
+    directory,
+    log,
+    number,
+    segmentBytes,
+    link,
+  );
+  placeSegment(directory, segment);
+  return segment;
+}
+
+/** Gives a prepared segment its final name. On failure nothing is left. */
+export function placeSegment(
+  directory: StorageDirectory,
+  segment: Segment,
+): void {
+  const temporary = segment.name + TEMPORARY_EXTENSION;
+  try {
+    directory.rename(temporary, segment.name);
+  } catch (error) {
+    segment.file.close();
+    removeQuietly(directory, temporary);
+    throw error;
+  }
+}
+
 /**
  * Makes a segment file under its temporary name with identity and link,
  * attached for writing. On failure nothing is left.
  */
-export function makeSegment(
+export function prepareSegment(
   storage: StoragePort,
   directory: StorageDirectory,
   log: LogIdentity,
@@ -96,7 +132,6 @@ export function makeSegment(
     attached = new Segment(directory, member, HEADER_BYTES, last);
     attached.file.attach(file);
     attached.grow(new IndexBuilder());
-    directory.rename(temporary, name);
     return attached;
   } catch (error) {
     if (attached === undefined) file.close();

@@ -22,7 +22,12 @@ import {
   segmentNumberOf,
 } from "./format.ts";
 import { removeQuietly } from "./fresh_file.ts";
-import { type LogIdentity, LogState, makeSegment } from "./log_state.ts";
+import {
+  type LogIdentity,
+  LogState,
+  placeSegment,
+  prepareSegment,
+} from "./log_state.ts";
 import { ManifestKeeper } from "./manifest_keeper.ts";
 import { NOWHERE, type Position } from "./mark.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -188,10 +193,14 @@ function* createLog(parts: OpenParts): Steps<Wal> {
     cause: CAUSE.filled,
   };
   const size = options.segmentBytes;
-  const segment = makeSegment(storage, directory, log, 1, size, link);
+  const segment = prepareSegment(storage, directory, log, 1, size, link);
   try {
+    // Synced before it has its name: without a manifest nothing else could
+    // tell an interrupted creation from a damaged log.
+    yield [segment.file];
+    placeSegment(directory, segment);
     // The manifest names it: its own name must be on the disk before.
-    yield [segment.file, directory];
+    yield [directory];
   } catch (error) {
     segment.file.close();
     throw error;
@@ -265,7 +274,10 @@ function* start(
     yield [directory];
     // Only a durable manifest without them lets segments go.
     for (const name of found.unlink) removeQuietly(directory, name);
-    if (found.closedEnd === undefined) writer.writeWatermark();
+    if (found.closedEnd === undefined) {
+      writer.writeWatermark();
+      rounds.touch(state.active);
+    }
   } catch (error) {
     consumers?.close();
     state.close();

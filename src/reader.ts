@@ -222,15 +222,21 @@ export class WalReader {
   /** The segment files that make up the log, in order. */
   segments(): SegmentInfo[] {
     this.#check();
-    return this.#state.segments.map((segment) => ({
-      number: segment.number,
-      path: segment.path,
-      firstIndex: segment.entryCount === 0 ? 0 : segment.baseIndex,
-      lastIndex: segment.entryCount === 0 ? 0 : segment.lastIndex,
-      bytes: segment.identity.segmentBytes,
-      sealed: segment.sealed,
-      createdAt: new Date(segment.identity.createdAtMs),
-    }));
+    const { firstIndex } = this.#state;
+    return this.#state.segments.map((segment) => {
+      const { lastIndex, identity } = segment;
+      const first = Math.max(segment.baseIndex, firstIndex);
+      const empty = first > lastIndex;
+      return {
+        number: segment.number,
+        path: segment.path,
+        firstIndex: empty ? 0 : first,
+        lastIndex: empty ? 0 : lastIndex,
+        bytes: identity.segmentBytes,
+        sealed: segment.sealed,
+        createdAt: new Date(identity.createdAtMs),
+      };
+    });
   }
 
   /** Counts and latencies since opening. */

@@ -104,7 +104,8 @@ export class Removal {
   /** Drops the entries below `index`; at or below the first, none. */
   *truncateBefore(log: Bounds, index: number): Steps<void> {
     const { state, keeper, writer } = this.#parts;
-    checkWhole("truncate", "index", index);
+    // Behind the last possible entry the next index is 2^53.
+    if (index !== state.nextIndex) checkWhole("truncate", "index", index);
     if (index > state.nextIndex) {
       throw outOfRange(log, `truncate before ${index}`, index);
     }
@@ -112,6 +113,7 @@ export class Removal {
     if (index <= this.#settledFirst) return;
     const room = keeper.prepare();
     const gone = index > state.firstIndex ? state.hideBefore(index) : [];
+    this.#parts.rounds.removeBefore(state.firstIndex, log);
     if (state.entryCount === 0) writer.forgetTerm();
     yield* this.#settleFront(index, room, gone);
   }

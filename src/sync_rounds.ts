@@ -8,7 +8,7 @@
  * @module
  */
 
-import { type Cut, takenAway } from "./cut.ts";
+import { type Cut, removedError, takenAway } from "./cut.ts";
 import { type WalError, WalFailedError } from "./errors.ts";
 import { earlierOf, laterOf, type Position } from "./mark.ts";
 import { LatencyHistogram } from "./percentiles.ts";
@@ -345,6 +345,17 @@ export class SyncRounds implements Syncable {
     this.#waiters = [];
     for (const { reject } of waiters) reject(this.failure);
     this.#log.failed(this.failure);
+  }
+
+  /** Appends that wait for an entry below `index` are rejected. */
+  removeBefore(
+    index: number,
+    log: { readonly firstIndex: number; readonly lastIndex: number },
+  ): void {
+    const isGone = (one: Waiter) => one.index > 0 && one.index < index;
+    const gone = this.#waiters.filter(isGone);
+    this.#waiters = this.#waiters.filter((one) => !isGone(one));
+    for (const one of gone) one.reject(removedError(one.index, log));
   }
 
   /**

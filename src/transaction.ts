@@ -9,6 +9,7 @@ import { type Appends, indexesOf, type WrittenBatch } from "./appends.ts";
 import type { AppendOptions } from "./calls.ts";
 import { type EntryInput, showTransactionId } from "./entry.ts";
 import {
+  InvalidEntryError,
   TransactionExpiredError,
   TransactionNotPendingError,
   type TransactionState,
@@ -40,7 +41,10 @@ export interface TransactionInternals {
   make(parts: TransactionParts): Transaction;
   /** Ends a pending one; nothing happens to others. */
   abort(transaction: Transaction): void;
-  /** Whether it was committed or rolled back, and did not just expire. */
+  /**
+   * Whether it was committed or rolled back, and did not just expire; throws
+   * when the log was closed.
+   */
   wasEnded(transaction: Transaction): boolean;
 }
 
@@ -71,8 +75,10 @@ export class Transaction {
     internals = {
       make: (parts) => new Transaction(parts),
       abort: (transaction) => transaction.#end("aborted"),
-      wasEnded: (transaction) =>
-        transaction.#state !== "pending" && !transaction.#expired,
+      wasEnded: (transaction) => {
+        transaction.#parts.appends.checkOpen();
+        return transaction.#state !== "pending" && !transaction.#expired;
+      },
     };
   }
 
@@ -83,6 +89,7 @@ export class Transaction {
   #size = 0;
   #state: TransactionState = "pending";
   #expired = false;
+  #writing = false;
   #written: WrittenBatch | undefined;
 
   private constructor(parts: TransactionParts) {
@@ -123,6 +130,7 @@ export class Transaction {
     const { appends, maxEntryBytes } = this.#parts;
     appends.checkOpen();
     this.#checkPending("add to");
+    this.#checkUnused("add to");
     this.#checkSize();
     const staged = new Staged();
     stageEntry(entry, maxEntryBytes, staged);
@@ -163,14 +171,21 @@ export class Transaction {
   #write(options: AppendOptions | undefined): WrittenBatch {
     const { appends, id } = this.#parts;
     const asked = appends.ask(options);
+    // Getters of the options are the caller's program.
+    appends.checkOpen();
     this.#checkPending("commit");
+    this.#checkUnused("commit");
     // Copies: what a failed try fills in must not show in the next one.
     const batch = this.#entries
       .map((staged) => Object.assign(new Staged(), staged));
-    const written = appends.writeBatch(batch, asked, id);
-    this.#written = written;
+    this.#writing = true;
+    try {
+      this.#written = appends.writeBatch(batch, asked, id);
+    } finally {
+      this.#writing = false;
+    }
     this.#end("committed");
-    return written;
+    return this.#written;
   }
 
   /**
@@ -180,6 +195,7 @@ export class Transaction {
   rollback(): void {
     this.#parts.appends.checkOpen();
     if (this.#state !== "pending") throw this.#notPending("roll back");
+    this.#checkUnused("roll back");
     this.#end("aborted");
   }
 
@@ -204,6 +220,15 @@ export class Transaction {
     );
   }
 
+  /** The encoder is the caller's program: it must leave this one alone. */
+  #checkUnused(what: string): void {
+    if (!this.#writing) return;
+    throw new InvalidEntryError(
+      `Cannot ${what} transaction ${this.id}: it is being committed, expected ` +
+        `its encoder to leave it alone`,
+    );
+  }
+
   #notPending(what: string): TransactionNotPendingError {
     const state = this.#state;
     return new TransactionNotPendingError(
@@ -224,7 +249,7 @@ export class Transaction {
   }
 
   #end(state: TransactionState): void {
-    if (this.#state !== "pending") return;
+    if (this.#state !== "pending" || this.#writing) return;
     this.#expired = state === "aborted" && this.#late;
     this.#state = state;
     this.#entries = [];

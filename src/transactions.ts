@@ -57,9 +57,8 @@ export class Transactions {
     this.#parts = parts;
   }
 
-  /** Begins one. */
-  begin(options: TransactionOptions | undefined): Transaction {
-    const timeoutMs = readTimeout(options) ?? this.#parts.timeoutMs;
+  /** Begins one; without a timeout of its own it gets the log's. */
+  begin(timeoutMs: number = this.#parts.timeoutMs): Transaction {
     const { port, appends, entriesMax, maxEntryBytes } = this.#parts;
     const id = new Uint8Array(TRANSACTION_ID_BYTES);
     port.fillRandom(id);
@@ -188,7 +187,8 @@ function splitOptions(
   return { transaction: { timeoutMs }, append };
 }
 
-function readTimeout(
+/** Reads and checks the options of one transaction. */
+export function readTimeout(
   options: TransactionOptions | undefined,
 ): number | undefined {
   if (options === undefined) return undefined;

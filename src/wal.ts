@@ -6,7 +6,7 @@
  */
 
 import { Appends } from "./appends.ts";
-import { type AppendOptions, checkBounds, checkWhole } from "./calls.ts";
+import type { AppendOptions } from "./calls.ts";
 import { Closing } from "./closing.ts";
 import {
   type Consumer,
@@ -18,12 +18,14 @@ import type { EntryInput } from "./entry.ts";
 import type { TransactionState, WalFailedError } from "./errors.ts";
 import type { LogState } from "./log_state.ts";
 import { WalReader } from "./reader.ts";
+import { IdleMark } from "./idle_mark.ts";
 import { Removal } from "./removal.ts";
 import type { ConsumerInfo, WalStats } from "./report.ts";
 import { runBlocking, runSoon, type Steps } from "./steps.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import type { Transaction } from "./transaction.ts";
 import {
+  readTimeout,
   runTransaction,
   type TransactionOptions,
   Transactions,
@@ -66,6 +68,7 @@ export class Wal extends WalReader {
   readonly #appends: Appends;
   readonly #transactions: Transactions;
   readonly #removal: Removal;
+  readonly #idle: IdleMark;
   readonly #consumerLog: ConsumerLog;
   readonly #tasks = new Set<Promise<unknown>>();
   readonly #closing: Closing;
@@ -80,9 +83,10 @@ export class Wal extends WalReader {
     this.#closing = new Closing(parts);
     const { clock } = parts.port;
     this.#appends = new Appends({ ...parts, clock });
-    const { appends, port } = { appends: this.#appends, port: parts.port };
-    this.#transactions = new Transactions({ ...parts.limits, appends, port });
+    const own = { appends: this.#appends, port: parts.port };
+    this.#transactions = new Transactions({ ...parts.limits, ...own });
     this.#removal = new Removal({ ...parts, clock });
+    this.#idle = new IdleMark({ ...parts, clock });
     this.#consumerLog = {
       ...parts,
       bounds: this,
@@ -157,7 +161,10 @@ export class Wal extends WalReader {
    */
   beginTransaction(options?: TransactionOptions): Transaction {
     this.#checkWritable();
-    return this.#transactions.begin(options);
+    const timeoutMs = readTimeout(options);
+    // Getters of the options are the caller's program.
+    this.#checkWritable();
+    return this.#transactions.begin(timeoutMs);
   }
 
   /**
@@ -217,20 +224,7 @@ export class Wal extends WalReader {
    * @throws {IndexOutOfRangeError} (rejects) above the last index
    */
   flush(index?: number): Promise<void> {
-    try {
-      this.#checkWritable();
-      if (index !== undefined) {
-        checkWhole("flush", "index", index);
-        const bounds = { least: 0, most: this.#state.nextIndex - 1 };
-        checkBounds(this, `flush entry ${index}`, index, bounds);
-      }
-      const { durableIndex, pending } = this.#rounds;
-      const there = index !== undefined && index <= durableIndex;
-      if (there || !pending) return Promise.resolve();
-      return this.#rounds.wait(index ?? 0).then(() => undefined);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    return this.#appends.flush(this, index);
   }
 
   /** Blocks until all written so far is durable. */
@@ -326,8 +320,7 @@ export class Wal extends WalReader {
   }
 
   #checkWritable(): void {
-    this.#appends.checkOpen();
-    if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
+    this.#appends.checkWritable();
   }
 
   /** Runs steps of which close() waits for the rest. */
@@ -339,9 +332,9 @@ export class Wal extends WalReader {
   }
 
   #markMoved(segment: number): void {
-    if (this.#writer.ended || !this.#rounds.covers(this.#state.segments[0]!)) {
-      return;
-    }
+    if (this.#writer.ended) return;
+    this.#idle.arm();
+    if (!this.#rounds.covers(this.#state.segments[0]!)) return;
     this.#parts.keeper.renewSoon(segment, (error) => {
       this.#parts.logger?.warn("The manifest could not be renewed", error);
     });
@@ -355,13 +348,13 @@ export class Wal extends WalReader {
   /** Counts and latencies since opening. */
   override stats(): WalStats {
     const stats = super.stats();
-    const { durable, durableIndex, latency, syncCount } = this.#rounds;
+    const { durable, durableIndex, latency, syncCount, pending } = this.#rounds;
     return {
       ...stats,
       appendCount: this.#writer.appendCount,
       syncCount,
       bytesWritten: this.#writer.bytesWritten,
-      unsyncedBytes: this.#state.bytesAfter(durable),
+      unsyncedBytes: pending ? this.#state.bytesAfter(durable) : 0,
       unsyncedCount: this.#state.nextIndex - 1 - durableIndex,
       appendNs: this.#appends.latency.percentiles(),
       syncNs: latency.percentiles(),
@@ -392,6 +385,7 @@ export class Wal extends WalReader {
     if (this.#writer.ended) return;
     this.#writer.ended = true;
     this.#stopTimer?.();
+    this.#idle.end();
     this.#transactions.end();
   }
 }

@@ -261,7 +261,10 @@ export class LogWriter implements SyncedLog {
     file.flushWrites();
   }
 
-  /** Ends the log with a frame that carries the newest durable mark. */
+  /**
+   * Ends the log with a frame that carries the newest durable mark. Nobody is
+   * promised it: it waits for no sync unless the caller touches the segment.
+   */
   writeWatermark(): void {
     const segment = this.#state.active;
     const bytes = frameBytes(0, false);
@@ -285,7 +288,6 @@ export class LogWriter implements SyncedLog {
       throw error;
     }
     segment.end += bytes;
-    this.rounds.touch(segment);
   }
 
   /** Zeroes what a failed write left; if that fails, the log is failed. */

@@ -59,7 +59,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["cut_folder.ts", "log_state.ts", "sync_rounds.ts"],
   ["consumers.ts", "reader.ts", "repair.ts", "rotation.ts"],
   ["truncate.ts", "still_log.ts", "writer.ts"],
-  ["appends.ts", "verify.ts"],
+  ["appends.ts", "idle_mark.ts", "verify.ts"],
   ["transaction.ts"],
   ["transactions.ts"],
   ["consumer.ts", "removal.ts", "wal_parts.ts"],
