@@ -86,6 +86,15 @@ export class FolderLock implements StorageLock {
   /** See the port. */
   verify(): void {
     assert(!this.#released, "verify after release");
+    try {
+      this.#verify();
+    } catch (error) {
+      const path = this.#folder;
+      throw systemError({ operation: "lock", object: "folder", path }, error);
+    }
+  }
+
+  #verify(): void {
     let found: FoundOwner | undefined;
     // Between the look at the name and the look beside it the file may be
     // put back: what is not found once has not been taken away yet.
