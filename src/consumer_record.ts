@@ -1,6 +1,6 @@
 /**
  * A consumer's position as bytes: a file has two such records, and the newer
- * sound one counts. Pure: bytes in, values out. docs/format.md §10.
+ * sound one counts. Pure: bytes in, values out. docs/format.md §9.
  *
  * @module
  */
@@ -25,6 +25,7 @@ import {
   CONSUMER_RECORD_OFFSETS,
   FORMAT_VERSION,
   LOG_ID_BYTES,
+  NUMBER_MAX,
 } from "./format.ts";
 
 /** Where a consumer stands. */
@@ -121,7 +122,8 @@ function decodeRecord(
     view.getUint32(CONSUMER.bytes, true) === CONSUMER_RECORD_BYTES &&
     isZero(bytes, CONSUMER.reserved, CONSUMER.crc) &&
     hex(bytes.subarray(CONSUMER.logId, logIdEnd)) === owner.logId &&
-    record.sequence >= 1 && record.position >= 0 && record.generation >= 0;
+    record.sequence >= 1 && record.sequence <= NUMBER_MAX &&
+    record.generation <= NUMBER_MAX && !Number.isNaN(record.position);
   return wellFormed ? record : undefined;
 }
 

@@ -4,7 +4,7 @@
  *
  * A position names the generation that it was written in. A cut with a later
  * generation lowers it, also when only the cut is on the disk: then opening
- * does it. docs/format.md §10.
+ * does it. docs/format.md §9.
  *
  * @module
  */
