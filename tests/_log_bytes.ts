@@ -10,7 +10,7 @@
  */
 import { Buffer } from "node:buffer";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { openWalSync, type Wal, WalError, type WalOptions } from "../mod.ts";
 import { viewOf } from "../src/fields.ts";
 import { FrameWriter } from "../src/frame.ts";
@@ -38,15 +38,26 @@ export function quietDisk(seed = 1): SimulatedStorage {
   return new SimulatedStorage({ seed, autoSettle: true, writeback: 0 });
 }
 
-/** The files of a folder as programs see them; LOCK files are nobody's. */
+/** The one folder inside of a log's that belongs to the log. */
+const CONSUMERS = "consumers";
+
+/**
+ * The files of a folder as programs see them, those of consumers included;
+ * LOCK files are nobody's.
+ */
 export function takeFiles(disk: SimulatedStorage, folder: string = LOG): Files {
   const modes = { create: false, directoryMode: 0o750, fileMode: 0o640 };
   const directory = disk.openDirectory(folder, modes);
   const files: Files = new Map();
-  for (const { name, kind } of directory?.list() ?? []) {
-    if (kind !== "file" || name.startsWith("LOCK")) continue;
-    files.set(name, disk.peek(`${folder}/${name}`)!);
-  }
+  const take = (inside?: string) => {
+    for (const { name, kind } of directory!.list(inside)) {
+      const path = inside === undefined ? name : `${inside}/${name}`;
+      if (kind === "directory" && path === CONSUMERS) take(name);
+      if (kind !== "file" || name.startsWith("LOCK")) continue;
+      files.set(path, disk.peek(`${folder}/${path}`)!);
+    }
+  };
+  if (directory !== undefined) take();
   directory?.close();
   return new Map([...files].sort(([a], [b]) => a < b ? -1 : 1));
 }
@@ -56,6 +67,9 @@ export function plantFiles(files: Files, seed = 1): SimulatedStorage {
   const disk = quietDisk(seed);
   const modes = { create: true, directoryMode: 0o750, fileMode: 0o640 };
   disk.openDirectory(LOG, modes)?.close();
+  if ([...files.keys()].some((name) => name.includes("/"))) {
+    disk.openDirectory(`${LOG}/${CONSUMERS}`, modes)?.close();
+  }
   for (const [name, bytes] of files) disk.plant(`${LOG}/${name}`, bytes);
   return disk;
 }
@@ -68,18 +82,27 @@ export function copyFiles(files: Files): Files {
 /** Writes files into a real folder. */
 export function writeFiles(files: Files, folder: string): void {
   mkdirSync(folder, { recursive: true });
-  for (const [name, bytes] of files) writeFileSync(join(folder, name), bytes);
+  for (const [name, bytes] of files) {
+    const path = join(folder, name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, bytes);
+  }
 }
 
-/** Reads a real folder, without LOCK files and sub-folders. */
+/** Reads a real folder, without LOCK files and what was cut off. */
 export function readFiles(folder: string): Files {
   const files: Files = new Map();
-  const entries = readdirSync(folder, { withFileTypes: true });
-  for (const entry of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
-    if (!entry.isFile() || entry.name.startsWith("LOCK")) continue;
-    const bytes = readFileSync(join(folder, entry.name));
-    files.set(entry.name, new Uint8Array(bytes));
-  }
+  const read = (inside: string) => {
+    const path = join(folder, inside);
+    const entries = readdirSync(path, { withFileTypes: true });
+    for (const entry of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
+      const name = inside === "" ? entry.name : `${inside}/${entry.name}`;
+      if (name === CONSUMERS && entry.isDirectory()) read(name);
+      if (!entry.isFile() || entry.name.startsWith("LOCK")) continue;
+      files.set(name, new Uint8Array(readFileSync(join(folder, name))));
+    }
+  };
+  read("");
   return files;
 }
 
@@ -229,6 +252,17 @@ export function sealManifest(manifest: Uint8Array): void {
   setU32(manifest, 252, checksum(manifest.subarray(0, 252)));
 }
 
+/** Seals record `slot` of the consumer `name`. */
+export function sealPosition(
+  file: Uint8Array,
+  name: string,
+  slot: 0 | 1,
+): void {
+  const at = 4096 * slot;
+  const seed = checksum(new TextEncoder().encode(name));
+  setU32(file, at + 60, checksum(file.subarray(at, at + 60), seed));
+}
+
 /** Where the frames of a segment begin, up to the first that cannot be one. */
 export function frameOffsets(segment: Uint8Array): number[] {
   const offsets: number[] = [];
@@ -249,13 +283,15 @@ export interface Expected {
   readonly term: number;
   readonly timestampNs: bigint;
   readonly data: Bytes;
+  readonly transactionId: string | undefined;
 }
 
 /** All entries of a log that nothing is wrong with. */
 export function expectAll(disk: StoragePort): Expected[] {
   const wal = openWalSync(LOG, { storage: disk });
-  const entries = [...wal].map(({ index, term, timestampNs, data }) => {
-    return { index, term, timestampNs, data: data.slice() };
+  const entries = [...wal].map((entry) => {
+    const { index, term, timestampNs, data, transactionId } = entry;
+    return { index, term, timestampNs, data: data.slice(), transactionId };
   });
   wal.closeSync();
   return entries;
@@ -300,7 +336,7 @@ function compare(wal: Wal, expected: readonly Expected[]): Outcome {
       const same = found.index === entry.index && found.term === entry.term &&
         found.timestampNs === entry.timestampNs &&
         sameBytes(found.data, entry.data) &&
-        found.transactionId === undefined;
+        found.transactionId === entry.transactionId;
       if (!same) return { kind: "wrong", why: `entry ${entry.index} differs` };
     } catch (error) {
       if (!isTyped(error)) return wrong(`read ${entry.index}`, error);
@@ -327,7 +363,7 @@ function wrong(what: string, error: unknown): Outcome {
 
 const EXAMPLE_NS = 1_700_000_000_000_000_000n;
 
-/** The entries of the example in docs/format.md §11. */
+/** The entries of the example in docs/format.md §12. */
 export const EXAMPLE_ENTRIES: readonly {
   readonly flags: number;
   readonly term: number;
@@ -339,7 +375,7 @@ export const EXAMPLE_ENTRIES: readonly {
   { flags: 5, term: 2, timestampNs: EXAMPLE_NS - 1n, text: "" },
 ];
 
-/** The segment of docs/format.md §11, made by the functions of `src/`. */
+/** The segment of docs/format.md §12, made by the functions of `src/`. */
 export function exampleSegment(): Bytes {
   const bytes = new Uint8Array(65536);
   const target = { bytes, view: viewOf(bytes) };

@@ -9,7 +9,7 @@
  */
 import { describe, it } from "node:test";
 import { join } from "node:path";
-import { openWalSync } from "../mod.ts";
+import { openWalSync, WalCorruptedError } from "../mod.ts";
 import { assert, assertEquals } from "./_assert.ts";
 import { budgetOf, replay, seedOf, shardOf } from "./_budget.ts";
 import {
@@ -29,7 +29,7 @@ import {
   takeFiles,
   writeFiles,
 } from "./_log_bytes.ts";
-import { Random } from "../testing/mod.ts";
+import { Random, type SimulatedStorage } from "../testing/mod.ts";
 import { STORAGES, temporaryFolder } from "./_storages.ts";
 
 const USUAL_SEED = 20261122;
@@ -44,6 +44,9 @@ const BITS = budgetOf({ smoke: SMOKE_BITS, long: EVERY_BIT });
 const FLIPS = BITS < EVERY_BIT ? BITS : SMOKE_BITS;
 /** Bits in one test. */
 const PART = 500;
+const WORKER = "worker";
+/** Where the consumer stands, and where it stood before. */
+const POSITIONS = { last: 9, before: 5 } as const;
 
 /** A closed log of several segments, and older states of its files. */
 interface Subject {
@@ -52,7 +55,7 @@ interface Subject {
   readonly history: readonly Files[];
 }
 
-/** Several segments; blocks full and not; a batch, a truncation. */
+/** Several segments; blocks full and not; batches, cuts, a transaction. */
 function makeSubject(seed: number): Subject {
   const random = new Random(seed);
   const disk = quietDisk(seed);
@@ -64,6 +67,7 @@ function makeSubject(seed: number): Subject {
     history.push(takeFiles(disk));
   };
   for (let i = 0; i < 100; i++) wal.appendSync({ data: data(), term: i });
+  wal.truncateBeforeSync(5);
   keep();
   wal.rotateSync();
   wal.appendBatchSync([data(), data(), data(), data()]);
@@ -76,6 +80,9 @@ function makeSubject(seed: number): Subject {
   for (let i = 0; i < 70; i++) wal.appendSync(data());
   keep();
   wal.appendBatchSync(Array.from({ length: 5 }, data));
+  const transaction = wal.beginTransaction();
+  for (let i = 0; i < 3; i++) transaction.add(data());
+  transaction.commitSync();
   wal.closeSync();
   const files = takeFiles(disk);
   return { files, expected: expectAll(plantFiles(files)), history };
@@ -145,7 +152,7 @@ function partsOf(count: number): number[] {
 
 describe("A-3 damage: a cleanly closed log", () => {
   it("the log without damage is right", () => {
-    assertEquals(subject.expected.length, 179);
+    assertEquals(subject.expected.length, 178);
     assert(subject.files.size >= 4);
     assertEquals(check("none", () => {}), "right");
     report("none");
@@ -360,6 +367,34 @@ describe("A-3 damage: a cleanly closed log", () => {
     wal.closeSync();
   });
 
+  it("a damaged consumer is refused, or stands at one of its positions", async () => {
+    const files = await withConsumer();
+    const name = `consumers/${WORKER}`;
+    const expected = expectAll(plantFiles(files));
+    const found = { refused: 0, last: 0, before: 0 };
+    for (let at = 0; at < 8192; at++) {
+      // All bits of the two records, and some of what is unused.
+      const record = at % 4096 < 64;
+      if (!record && at % 97 !== 0) continue;
+      for (let bit = 8 * at; bit < 8 * at + (record ? 8 : 1); bit++) {
+        const damaged = copyFiles(files);
+        flip(damaged, name, bit);
+        found[await standingOf(plantFiles(damaged), expected)]++;
+      }
+    }
+    for (const size of [0, 63, 64, 4096, 8191, 8193]) {
+      const damaged = copyFiles(files);
+      const bytes = new Uint8Array(size);
+      bytes.set(files.get(name)!.subarray(0, size));
+      damaged.set(name, bytes);
+      const kind = await standingOf(plantFiles(damaged), expected);
+      assertEquals(kind, "refused", `${size} bytes`);
+      found[kind]++;
+    }
+    console.log(`A-3 consumer: ${JSON.stringify(found)}`);
+    assert(found.before > 0 && found.last > 0);
+  });
+
   const real = STORAGES.filter((one) => one.real);
   const parts = real.flatMap((storage) =>
     [1, 2, 3].map((part) => ({
@@ -418,4 +453,40 @@ function oneSegment(): Subject {
     for (let i = 0; i < 70; i++) wal.appendSync(`${i}`.repeat(i));
   });
   return { files, expected: expectAll(plantFiles(files)), history: [] };
+}
+
+/** A closed log with a consumer that has moved twice. */
+async function withConsumer(): Promise<Files> {
+  const disk = quietDisk();
+  const wal = openWalSync(LOG, { storage: disk, segmentBytes: 65536 });
+  for (let i = 0; i < 10; i++) wal.appendSync(`entry ${i}`);
+  const consumer = await wal.consumer(WORKER);
+  await consumer.ack(POSITIONS.before);
+  await consumer.ack(POSITIONS.last);
+  await consumer[Symbol.asyncDispose]();
+  wal.closeSync();
+  return takeFiles(disk);
+}
+
+/** What became of the consumer; the entries must be right whatever it is. */
+async function standingOf(
+  storage: SimulatedStorage,
+  expected: readonly Expected[],
+): Promise<"refused" | keyof typeof POSITIONS> {
+  const outcome = judge(storage, expected);
+  assertEquals(outcome.kind, "right", REPLAY);
+  const wal = openWalSync(LOG, { storage });
+  try {
+    const consumer = await wal.consumer(WORKER);
+    const { position } = consumer;
+    await consumer[Symbol.asyncDispose]();
+    if (position === POSITIONS.last) return "last";
+    assertEquals(position, POSITIONS.before, REPLAY);
+    return "before";
+  } catch (error) {
+    if (!(error instanceof WalCorruptedError)) throw error;
+    return "refused";
+  } finally {
+    wal.closeSync();
+  }
 }
