@@ -7,11 +7,26 @@
 import type { StorageError } from "../src/errors.ts";
 import { SimulatedClock } from "./clock.ts";
 import type { Disk } from "./disk.ts";
-import { CrashNow, failure, type Operation, type PortCall } from "./faults.ts";
+import {
+  CrashNow,
+  type Operation,
+  type PortCall,
+  type Rule,
+} from "./faults.ts";
 import { plan, STYLES } from "./fates.ts";
-import type { Inode } from "./inode.ts";
+import { type Inode, PAGE_BYTES } from "./inode.ts";
 import type { SimulatedOptions } from "./options.ts";
 import { Random } from "./random.ts";
+
+/** At most so many continuations run before a sync ends by itself. */
+const SETTLE_TURNS_MAX = 16;
+
+/** A call of write that has not returned. */
+interface Writing {
+  readonly inode: Inode;
+  readonly source: Uint8Array<ArrayBuffer>;
+  readonly offset: number;
+}
 
 /** What all objects of one storage share: faults, syncs under way, death. */
 export class Control {
@@ -25,27 +40,30 @@ export class Control {
   calls = 0;
   stopped = false;
   hook: ((call: PortCall) => void) | undefined;
-  rules: {
-    operation: Operation | "any";
-    code: string;
-    count: number;
-    after: number;
-    name: string;
-  }[] = [];
+  readonly rules: Rule[] = [];
   pending: (() => void)[] = [];
+  /** While a hook looks at a write. */
+  writing: Writing | undefined;
+  readonly #late: Random;
 
-  constructor(options: SimulatedOptions, disk: Disk, nowMs: number) {
+  constructor(
+    options: SimulatedOptions,
+    seed: number,
+    disk: Disk,
+    nowMs: number,
+  ) {
     this.options = options;
     this.disk = disk;
-    this.clock = new SimulatedClock(nowMs);
-    this.random = new Random(options.seed, 1);
+    this.clock = new SimulatedClock(nowMs, () => !this.stopped);
+    this.random = new Random(seed, 1);
+    this.#late = new Random(seed, 6);
     const chances = [0, 0.02, 0.1, 0.5];
     this.writeback = options.writeback ?? this.random.pick(chances);
   }
 
   /** Every call comes by here; what it returns is the fault to report. */
   enter(operation: Operation, name: string): StorageError | undefined {
-    if (this.stopped) throw new CrashNow(`Cannot ${operation}: crashed`);
+    this.#assertAlive(operation, name);
     this.calls++;
     try {
       this.hook?.({ operation, name, count: this.calls });
@@ -53,13 +71,11 @@ export class Control {
       this.stop();
       throw reason;
     }
-    if (this.random.chance(this.writeback)) this.writeSome();
+    this.#assertAlive(operation, name);
+    if (this.random.chance(this.writeback)) this.#writeSome();
     for (const rule of this.rules) {
-      if (rule.operation !== "any" && rule.operation !== operation) continue;
-      if (!name.endsWith(rule.name) || rule.count === 0) continue;
-      if (rule.after-- > 0) continue;
-      rule.count--;
-      return failure(operation, name, rule.code);
+      const fault = rule.meet(operation, name);
+      if (fault !== undefined) return fault;
     }
     return undefined;
   }
@@ -70,24 +86,41 @@ export class Control {
     if (fault !== undefined) throw fault;
   }
 
-  /** The kernel writes back what it likes, and commits names in order. */
-  writeSome(): void {
-    const { disk, random } = this;
-    for (const [inode, { pages }] of disk.dirty()) {
-      const fates = plan(random, random.pick(STYLES), pages.length);
-      for (const [at, page] of pages.entries()) {
-        if (fates[at] === "new") inode.writeBack(page);
+  /** `enter` for a write: whoever dies in it may have done a part of it. */
+  enterWrite(name: string, writing: Writing): StorageError | undefined {
+    this.writing = writing;
+    const fault = this.enter("write", name);
+    this.writing = undefined;
+    return fault;
+  }
+
+  /** The disk, and of a write that has not returned as much as chance has it. */
+  snapshot(random: Random): Disk {
+    const { writing } = this;
+    if (writing === undefined) return this.disk.copy((inode) => inode.clone());
+    const { source, offset } = writing;
+    const lead = PAGE_BYTES - offset % PAGE_BYTES;
+    const pages = Math.max(0, Math.ceil((source.length - lead) / PAGE_BYTES));
+    const done = random.int(pages + 2);
+    const bytes = done === 0 ? 0 : lead + (done - 1) * PAGE_BYTES;
+    return this.disk.copy((inode) => {
+      const copy = inode.clone();
+      if (inode === writing.inode) {
+        copy.write(source.subarray(0, bytes), offset);
       }
-    }
-    if (disk.changes.length === 0 || random.chance(0.7)) return;
-    const kept = random.int(disk.changes.length + 1);
-    for (const change of disk.changes.slice(0, kept)) disk.apply(change, false);
-    disk.changes.splice(0, kept);
+      return copy;
+    });
   }
 
   later(complete: () => void): void {
     this.pending.push(complete);
-    if (this.options.autoSettle) setTimeout(() => this.settle(1), 0);
+    if (!(this.options.autoSettle ?? false)) return;
+    let turns = this.random.between(1, SETTLE_TURNS_MAX);
+    const turn = (): void => {
+      if (--turns > 0) queueMicrotask(turn);
+      else this.settle(1);
+    };
+    queueMicrotask(turn);
   }
 
   settle(limit: number): number {
@@ -108,12 +141,55 @@ export class Control {
     else this.held.set(inode, holders);
   }
 
+  /** Bytes that can still be taken. */
+  freeBytes(): number {
+    const { capacityBytes = Infinity } = this.options;
+    if (capacityBytes === Infinity) return Infinity;
+    return capacityBytes - this.disk.space(this.held.keys());
+  }
+
   /** Nothing the dead program stores into its mappings counts any more. */
   stop(): void {
     if (this.stopped) return;
     this.stopped = true;
     this.pending = [];
-    this.clock.stop();
-    this.disk = this.disk.copy((inode) => inode.clone());
+    const { writing } = this;
+    this.disk = this.disk.copy((inode) => {
+      const copy = inode.clone();
+      if (inode === writing?.inode) {
+        this.writing = {
+          ...writing,
+          inode: copy,
+          source: writing.source.slice(),
+        };
+      }
+      return copy;
+    });
+  }
+
+  #assertAlive(operation: Operation, name: string): void {
+    if (!this.stopped) return;
+    throw new CrashNow(
+      `Cannot ${operation} "${name}": this disk has crashed, expected a call ` +
+        "on the one that crash() or processDeath() returned",
+    );
+  }
+
+  /** The kernel writes back what it likes, and commits names in order. */
+  #writeSome(): void {
+    const { disk, random } = this;
+    for (const [inode, { pages }] of disk.dirty()) {
+      const fates = plan(random, random.pick(STYLES), pages.length);
+      for (const [at, page] of pages.entries()) {
+        if (fates[at] === "new") inode.writeBack(page);
+      }
+    }
+    for (const inode of disk.unsized().keys()) {
+      if (this.#late.chance(0.3)) inode.bytesDurable = inode.bytes;
+    }
+    if (disk.changes.length === 0 || random.chance(0.7)) return;
+    const kept = random.int(disk.changes.length + 1);
+    for (const change of disk.changes.slice(0, kept)) disk.apply(change, false);
+    disk.changes.splice(0, kept);
   }
 }

@@ -14,7 +14,7 @@ import type {
 import { assert } from "../src/assert.ts";
 import { type StorageError, WalLockedError } from "../src/errors.ts";
 import type { Control } from "./control.ts";
-import { Folder, type Place, spaceOf } from "./disk.ts";
+import { Folder, type NameChange, type Place } from "./disk.ts";
 import { failure, type Operation } from "./faults.ts";
 import { SimulatedFile } from "./file.ts";
 import { Inode } from "./inode.ts";
@@ -55,8 +55,10 @@ export class SimulatedDirectory implements StorageDirectory {
     }
     if (bytes > BYTES_MAX) throw this.#failure("create", name, "EFBIG");
     const inode = new Inode(bytes);
-    const capacity = this.#control.options.capacity ?? Infinity;
-    if (this.#space() + spaceOf(inode) > capacity) {
+    // What cannot be mapped is made sparse, and takes space as it is written.
+    if (this.#control.options.mapped === false) inode.taken.fill(0);
+    const needed = inode.spaceBytes();
+    if (needed > 0 && needed > this.#control.freeBytes()) {
       throw this.#failure("create", name, "ENOSPC");
     }
     const text = `create ${this.#full(name)}`;
@@ -123,9 +125,7 @@ export class SimulatedDirectory implements StorageDirectory {
     this.#syncing = true;
     this.#control.later(() => {
       this.#syncing = false;
-      if (fault === undefined) {
-        this.#control.disk.syncNames(this.#folder, upTo);
-      }
+      if (fault === undefined) this.#store(this.#folder, upTo);
       done(fault);
     });
   }
@@ -163,8 +163,13 @@ export class SimulatedDirectory implements StorageDirectory {
 
   #syncNames(name: string): void {
     this.#check("directorySync", name);
-    const { disk } = this.#control;
-    disk.syncNames(this.#folderAt("directorySync", name), disk.changes);
+    const folder = this.#folderAt("directorySync", name);
+    this.#store(folder, this.#control.disk.changes);
+  }
+
+  #store(folder: Folder, upTo: readonly NameChange[]): void {
+    if (this.#control.options.honestSyncs === false) return;
+    this.#control.disk.syncNames(folder, upTo);
   }
 
   #check(operation: Operation, name: string): void {
@@ -201,9 +206,5 @@ export class SimulatedDirectory implements StorageDirectory {
   #file(name: string, inode: Inode, writable: boolean): StorageFile {
     const place = { name, path: this.#full(name), writable };
     return new SimulatedFile(this.#control, place, inode);
-  }
-
-  #space(): number {
-    return this.#control.disk.space(this.#control.held.keys());
   }
 }

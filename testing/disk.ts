@@ -6,7 +6,7 @@
  * @module
  */
 
-import { Inode, PAGE_BYTES } from "./inode.ts";
+import { Inode } from "./inode.ts";
 
 /** Names, as the running system sees them and as the platter has them. */
 export class Folder {
@@ -164,19 +164,22 @@ export class Disk {
     return disk;
   }
 
+  /** Every file whose size a power cut could lose, with its name. */
+  unsized(): Map<Inode, string> {
+    const files = [...this.files()];
+    return new Map(
+      files.filter(([inode]) => inode.bytesDurable < inode.bytes),
+    );
+  }
+
   /** Bytes taken by files with a name, and by those that `held` keeps. */
   space(held: Iterable<Inode>): number {
     const taken = new Set(held);
     for (const node of liveNodes(this.root)) {
       if (node instanceof Inode) taken.add(node);
     }
-    return [...taken].reduce((sum, inode) => sum + spaceOf(inode), 0);
+    return [...taken].reduce((sum, inode) => sum + inode.spaceBytes(), 0);
   }
-}
-
-/** Bytes that a file takes, in whole pages. */
-export function spaceOf(inode: Inode): number {
-  return inode.pages.length * PAGE_BYTES;
 }
 
 function* liveNodes(folder: Folder): Generator<Node> {

@@ -95,3 +95,33 @@ export function tear(
   page.set(junk, random.pick(may));
   return page;
 }
+
+/**
+ * A page that was written back between two stores of a program: one sector
+ * holds a part of the words that changed, in the order of the stores, in the
+ * other one, or in none. What did not change is whole.
+ */
+export function catchStore(
+  random: Random,
+  before: Words,
+  after: Words,
+  base: Words,
+): Words {
+  const changed: number[][] = [];
+  for (let word = 0; word < PAGE_WORDS; word += SECTOR_WORDS) {
+    const words = Array.from({ length: SECTOR_WORDS }, (_, at) => word + at);
+    const differing = words.filter((at) => before[at] !== after[at]);
+    if (differing.length > 1) changed.push(differing);
+  }
+  if (changed.length === 0) return base;
+  const page = base.slice();
+  const words = random.pick(changed);
+  const order = random.pick(["up", "down", "any"]);
+  if (order === "down") words.reverse();
+  const cut = random.between(1, words.length - 1);
+  for (const [nth, word] of words.entries()) {
+    const stored = order === "any" ? random.chance(0.5) : nth < cut;
+    page[word] = (stored ? after : before)[word] as number;
+  }
+  return page;
+}

@@ -10,7 +10,7 @@ import type { StorageError } from "../src/errors.ts";
 import type { Control } from "./control.ts";
 import { failure, type Operation } from "./faults.ts";
 import { plan, STYLES } from "./fates.ts";
-import type { Inode } from "./inode.ts";
+import { type Inode, PAGE_BYTES } from "./inode.ts";
 
 /** A descriptor, in truth two: one blocks in a sync, one does not. */
 export class SimulatedFile implements StorageFile {
@@ -38,9 +38,11 @@ export class SimulatedFile implements StorageFile {
     this.#writable = place.writable;
     this.#inode = inode;
     this.#control = control;
-    // The file has two descriptors, and each is told of an error once.
-    this.#blockingSeen = inode.errors;
-    this.#soonSeen = inode.errors;
+    // The file has two descriptors, and each is told of an error once; of one
+    // that nobody was told, those who come later are told as well.
+    const seen = inode.errors - (inode.errorUnseen ? 1 : 0);
+    this.#blockingSeen = seen;
+    this.#soonSeen = seen;
     control.hold(inode, 1);
   }
 
@@ -51,13 +53,18 @@ export class SimulatedFile implements StorageFile {
 
   writeAt(source: Uint8Array<ArrayBuffer>, offset: number): void {
     assert(this.#writable, `${this.#path} is open for reading`);
-    const fault = this.#enter("write", offset);
+    this.#assertUsable(offset);
     assert(offset + source.length <= this.bytes, "files are never resized");
+    const inode = this.#inode;
+    const writing = { inode, source, offset };
+    const fault = this.#control.enterWrite(this.#path, writing);
+    const room = this.#room(source.length, offset);
     const kept = fault === undefined
-      ? source.length
-      : this.#control.random.int(source.length + 1);
-    if (kept > 0) this.#inode.write(source.subarray(0, kept), offset);
+      ? room
+      : this.#control.random.int(room + 1);
+    inode.write(source.subarray(0, kept), offset);
     if (fault !== undefined) throw fault;
+    if (room < source.length) throw failure("write", this.#path, "ENOSPC");
   }
 
   map(): MappedRegion | undefined {
@@ -70,6 +77,7 @@ export class SimulatedFile implements StorageFile {
     const inode = this.#inode;
     const control = this.#control;
     inode.mappings++;
+    inode.mapped = true;
     control.hold(inode, 1);
     let released = false;
     return {
@@ -88,14 +96,15 @@ export class SimulatedFile implements StorageFile {
     const inode = this.#inode;
     const dirty = inode.dirtyPages();
     if (fault !== undefined) {
-      this.#blockingSeen = inode.forget(dirty);
+      this.#blockingSeen = inode.forget(dirty, codeOf(fault));
+      inode.errorUnseen = false;
       throw fault;
     }
-    for (const page of dirty) inode.writeBack(page);
+    this.#store(dirty);
     const { errors } = inode;
     if (this.#blockingSeen === errors) return;
     this.#blockingSeen = errors;
-    throw failure("sync", this.#path, "EIO");
+    throw this.#reported();
   }
 
   syncSoon(done: SyncDone): void {
@@ -104,25 +113,26 @@ export class SimulatedFile implements StorageFile {
     const { random } = this.#control;
     const inode = this.#inode;
     const owed = new Set(inode.dirtyPages());
-    const fail = () => void (this.#soonSeen = inode.forget(owed));
+    const fail = (reason: StorageError): void => {
+      this.#soonSeen = inode.forget(owed, codeOf(reason));
+      inode.errorUnseen = false;
+    };
     this.#syncing = true;
     inode.owed.add(owed);
     // The disk works before anybody is told: some pages, or the error.
     const early = random.chance(0.5);
-    if (fault !== undefined && early) fail();
+    if (fault !== undefined && early) fail(fault);
     if (fault === undefined) {
       const fates = plan(random, random.pick(STYLES), owed.size);
-      for (const [nth, page] of [...owed].entries()) {
-        if (fates[nth] === "new") inode.writeBack(page);
-      }
+      this.#write([...owed].filter((_, nth) => fates[nth] === "new"));
     }
     this.#control.later(() => {
       this.#syncing = false;
       inode.owed.delete(owed);
       if (fault === undefined) {
-        for (const page of owed) inode.writeBack(page);
+        this.#store(owed);
         fault = this.#unreported();
-      } else if (!early) fail();
+      } else if (!early) fail(fault);
       done(fault);
     });
   }
@@ -131,7 +141,7 @@ export class SimulatedFile implements StorageFile {
     assert(this.#writable, `${this.#path} is open for reading`);
     this.#check("punchHole", offset);
     const end = Math.min(this.bytes, offset + bytes);
-    if (end > offset) this.#inode.write(new Uint8Array(end - offset), offset);
+    if (end > offset) this.#inode.punch(offset, end);
   }
 
   dropCache(): void {
@@ -146,21 +156,62 @@ export class SimulatedFile implements StorageFile {
     this.#control.hold(this.#inode, -1);
   }
 
+  /** Pages and the size reach the platter, if the disk is an honest one. */
+  #store(pages: Iterable<number>): void {
+    this.#write(pages);
+    if (this.#honest) this.#inode.bytesDurable = this.bytes;
+  }
+
+  #write(pages: Iterable<number>): void {
+    if (!this.#honest) return;
+    for (const page of pages) this.#inode.writeBack(page);
+  }
+
+  get #honest(): boolean {
+    return this.#control.options.honestSyncs ?? true;
+  }
+
   /** Another descriptor saw a sync fail; this one says so once as well. */
   #unreported(): StorageError | undefined {
     if (this.#soonSeen === this.#inode.errors) return undefined;
     this.#soonSeen = this.#inode.errors;
-    return failure("sync", this.#path, "EIO");
+    return this.#reported();
+  }
+
+  #reported(): StorageError {
+    this.#inode.errorUnseen = false;
+    return failure("sync", this.#path, this.#inode.errorCode);
+  }
+
+  /** How much of a write the disk has space for. */
+  #room(bytes: number, offset: number): number {
+    const inode = this.#inode;
+    if (inode.spaceFor(bytes, offset) === 0) return bytes;
+    const free = this.#control.freeBytes();
+    let room = bytes;
+    while (inode.spaceFor(room, offset) > free) {
+      const end = offset + room;
+      room = Math.max(0, Math.ceil(end / PAGE_BYTES - 1) * PAGE_BYTES - offset);
+    }
+    return room;
   }
 
   #enter(operation: Operation, offset = 0): StorageError | undefined {
+    this.#assertUsable(offset);
+    return this.#control.enter(operation, this.#path);
+  }
+
+  #assertUsable(offset: number): void {
     assert(!this.#closed || this.#control.stopped, `${this.#path} is closed`);
     assert(offset >= 0 && Number.isInteger(offset), `offset is ${offset}`);
-    return this.#control.enter(operation, this.#path);
   }
 
   #check(operation: Operation, offset = 0): void {
     const fault = this.#enter(operation, offset);
     if (fault !== undefined) throw fault;
   }
+}
+
+function codeOf(fault: StorageError): string {
+  return fault.systemCode ?? "EIO";
 }

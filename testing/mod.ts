@@ -5,11 +5,23 @@
  * @module
  */
 
+export { checkEveryCrash, CrashCheckError } from "./crash_check.ts";
+export type { CrashCheck, CrashPoint, CrashTally } from "./crash_check.ts";
 export { SimulatedClock } from "./clock.ts";
-export type { CrashOptions, DirtyPage } from "./crash.ts";
 export { CrashNow } from "./faults.ts";
-export type { FailOptions, Operation, PortCall } from "./faults.ts";
+export type {
+  FailOptions,
+  Operation,
+  PortCall,
+  WritebackFailure,
+} from "./faults.ts";
 export type { Fate } from "./fates.ts";
-export type { Garbage, SimulatedOptions } from "./options.ts";
+export type {
+  CrashOptions,
+  DirtyPage,
+  Garbage,
+  PendingSize,
+  SimulatedOptions,
+} from "./options.ts";
 export { Random } from "./random.ts";
-export { SimulatedStorage } from "./simulated_storage.ts";
+export { SimulatedStorage, simulatedStorage } from "./simulated_storage.ts";

@@ -14,55 +14,111 @@ import type {
   StorageDirectory,
   StoragePort,
 } from "../src/storage.ts";
-import { assert } from "../src/assert.ts";
+import { checkFunction, checkWhole, show } from "./checks.ts";
 import type { SimulatedClock } from "./clock.ts";
 import { Control } from "./control.ts";
-import { crashed, type CrashOptions, type DirtyPage } from "./crash.ts";
+import { crash } from "./crash.ts";
 import { SimulatedDirectory } from "./directory.ts";
 import { Disk, Folder } from "./disk.ts";
 import {
+  checkWritebackFailure,
+  CrashNow,
   type FailOptions,
   failure,
   type Operation,
   type PortCall,
+  Rule,
+  type WritebackFailure,
 } from "./faults.ts";
 import { Inode } from "./inode.ts";
-import type { SimulatedOptions } from "./options.ts";
+import {
+  checkCrashOptions,
+  checkSimulatedOptions,
+  type CrashOptions,
+  type DirtyPage,
+  type PendingSize,
+  type SimulatedOptions,
+} from "./options.ts";
 import { Random } from "./random.ts";
 
+const SEED = 1;
 const START_MS = 1_700_000_000_000;
+/** How long the machine is down. */
+const DOWN_MS = 1000;
 
-/** A storage whose power can fail. One object is one process's world. */
+/**
+ * Makes an empty disk that can crash. It is a storage like the others: give
+ * it to `openWal`, work, then `crash()` and see what the next process finds.
+ *
+ * @param options How it behaves; every field has a default.
+ * @returns The disk.
+ * @throws {TypeError | RangeError} when an option is wrong
+ *
+ * @example What was acknowledged survives a power cut
+ * ```ts
+ * import { openWal } from "@walrus/wal";
+ * import { simulatedStorage } from "@walrus/wal/testing";
+ *
+ * const storage = simulatedStorage({ seed: 7 });
+ * const wal = await openWal("log", { storage });
+ * await wal.append("promised");
+ * void wal.append("on its way").catch(() => {});
+ *
+ * const found = storage.crash();
+ * await using again = await openWal("log", { storage: found });
+ * console.log(again.get(1).text()); // promised
+ * console.log(again.lastIndex); // 1 or 2, by the seed
+ * ```
+ */
+export function simulatedStorage(
+  options: SimulatedOptions = {},
+): SimulatedStorage {
+  checkSimulatedOptions(options);
+  return new SimulatedStorage({
+    ...options,
+    autoSettle: options.autoSettle ?? true,
+  });
+}
+
+/**
+ * A storage whose power can fail. One object is one process's world: what
+ * `crash` and its siblings return is the world of the next process.
+ */
 export class SimulatedStorage implements StoragePort {
+  /** Which storage this is, as `wal.stats().storage` says. */
   readonly kind = "simulated";
+  /** False: what is synced survives. */
   readonly volatile = false;
-  /** Of this storage; a found one has another. */
+  /** The seed of this world; that of a found one is drawn from it. */
   readonly seed: number;
-  readonly clock: SimulatedClock;
-  readonly #control: Control;
+  #control: Control;
+  #crashReport: readonly string[] = [];
   readonly #salts: Random;
   readonly #seeds: Random;
 
-  /** An empty disk; only `crash` and its siblings give what was found. */
-  constructor(
-    options: SimulatedOptions,
-    found?: unknown,
-    nowMs: number = START_MS,
-  ) {
-    const disk = found instanceof Disk ? found : new Disk();
-    this.seed = options.seed;
-    this.#control = new Control(options, disk, nowMs);
-    this.clock = this.#control.clock;
-    this.#salts = new Random(options.seed, 2);
-    this.#seeds = new Random(options.seed, 3);
+  /**
+   * The bare disk: use `simulatedStorage()`. Here syncs end by themselves
+   * only with `autoSettle: true`.
+   */
+  constructor(options: SimulatedOptions) {
+    checkSimulatedOptions(options);
+    this.seed = options.seed ?? SEED;
+    this.#control = new Control(options, this.seed, new Disk(), START_MS);
+    this.#salts = new Random(this.seed, 2);
+    this.#seeds = new Random(this.seed, 3);
   }
 
-  /** The clock by its simulated face. */
+  /** Time, which passes only when asked. */
+  get clock(): SimulatedClock {
+    return this.#control.clock;
+  }
+
+  /** The clock again. @ignore */
   get clockSim(): SimulatedClock {
     return this.clock;
   }
 
-  /** Calls of the port so far. */
+  /** How many calls were made of this storage so far. */
   get callCount(): number {
     return this.#control.calls;
   }
@@ -72,20 +128,30 @@ export class SimulatedStorage implements StoragePort {
     return this.#control.stopped;
   }
 
-  /** Syncs that `settle` would complete. */
+  /** Asynchronous syncs under way: those that `settle` would end. */
   get pendingSyncs(): number {
     return this.#control.pending.length;
   }
 
-  /** Copies of their own: nothing is shared. */
+  /**
+   * What the power cut that this disk was found after made of each page, size
+   * and name that was not durable; empty when there was none.
+   */
+  get crashReport(): readonly string[] {
+    return this.#crashReport;
+  }
+
+  /** Nothing is shared: copies have memory of their own. */
   sharedMemory(): undefined {
     return undefined;
   }
 
+  /** Fills `target` from the seed. */
   fillRandom(target: Uint8Array<ArrayBuffer>): void {
     this.#salts.fill(target);
   }
 
+  /** Opens or makes a folder, as the log asks; new ones are durable at once. */
   openDirectory(
     path: string,
     options: DirectoryOptions,
@@ -109,55 +175,122 @@ export class SimulatedStorage implements StoragePort {
     return new SimulatedDirectory(this.#control, path, folder);
   }
 
-  /** Completes up to `limit` pending syncs in seeded order; says how many. */
+  /**
+   * Ends up to `limit` asynchronous syncs, in an order drawn from the seed:
+   * with `autoSettle: false` nothing else does.
+   *
+   * @returns how many ended
+   */
   settle(limit: number = Infinity): number {
+    checkWhole("settle", "limit", limit, 0, Infinity);
     return this.#control.settle(limit);
   }
 
-  /** The one hook, called before every call; its throw is the crash. */
+  /**
+   * Calls `hook` before every call; `undefined` takes it away. There is one.
+   * What it throws ends this world: throw `CrashNow`. It may call `image`
+   * and `fork`, and so look at what a crash at this instant would leave.
+   */
   onCall(hook: ((call: PortCall) => void) | undefined): void {
+    checkFunction("watch calls", "hook", hook);
     this.#control.hook = hook;
   }
 
-  /** Lets calls fail that match. */
+  /**
+   * Lets calls fail with a system error. A call that fails has changed
+   * nothing, but for two: a failed `write` may have written any part, and a
+   * failed `sync` leaves pages that the cache calls clean and the platter
+   * has not.
+   *
+   * @param operation Which calls, or "any".
+   * @param code The system's name of the error: "EIO", "ENOSPC", "EMFILE", …
+   * @param options The next one by default; with `after` the Nth.
+   *
+   * @example The second file that is made finds no descriptor
+   * ```ts
+   * import { openWalSync, StorageError } from "@walrus/wal";
+   * import { simulatedStorage } from "@walrus/wal/testing";
+   *
+   * const storage = simulatedStorage();
+   * storage.failNext("create", "EMFILE", { after: 1 });
+   * try {
+   *   openWalSync("log", { storage });
+   * } catch (error) {
+   *   console.log(error instanceof StorageError && error.systemCode); // EMFILE
+   * }
+   * ```
+   */
   failNext(
     operation: Operation | "any",
     code: string,
-    { count = 1, after = 0, name = "" }: FailOptions = {},
+    options: FailOptions = {},
   ): void {
-    this.#control.rules.push({ operation, code, count, after, name });
+    const rule = new Rule(operation, code, options);
+    this.#assertAlive("let calls fail");
+    this.#control.rules.push(rule);
   }
 
-  /** Power loss: what the next boot finds. This storage is dead. */
+  /**
+   * The kernel writes all dirty pages back by itself, and fails: programs see
+   * what they wrote, the platter does not have it, and no page is dirty any
+   * more. Each open file is told by its next sync, once; of later ones only
+   * the first, if nobody was told before.
+   *
+   * @returns how many pages the platter does not have
+   */
+  failWriteback(options: WritebackFailure = {}): number {
+    checkWritebackFailure(options);
+    this.#assertAlive("let writeback fail");
+    const { name = "", code = "EIO" } = options;
+    let count = 0;
+    for (const [inode, { path, pages }] of this.#control.disk.dirty()) {
+      if (!path.endsWith(name)) continue;
+      inode.forget(pages, code);
+      inode.errorUnseen = true;
+      count += pages.length;
+    }
+    return count;
+  }
+
+  /** The power fails: gives what the next boot finds. This one is dead. */
   crash(options: CrashOptions = {}): SimulatedStorage {
+    const checked = checkCrashOptions(options);
     this.#control.stop();
-    return this.image(options);
+    return this.image(checked);
   }
 
-  /** What a power loss at this instant would leave; this one lives on. */
+  /** What a power cut at this instant would leave; this one lives on. */
   image(options: CrashOptions = {}): SimulatedStorage {
-    const seed = this.#childSeed(options.seed);
-    const chosen = options.pages === undefined
-      ? this.#control.options.garbage ?? "unsynced-sectors"
-      : "none";
-    const garbage = options.garbage ?? chosen;
-    const random = new Random(seed, 4);
-    return this.#next(
-      seed,
-      crashed(this.#control.disk, random, garbage, options),
-    );
+    const { garbage = "unsynced-sectors", shortFiles = false } =
+      this.#control.options;
+    const checked = checkCrashOptions(options);
+    const own = checked.pages === undefined ? garbage : "none";
+    const seed = this.#childSeed(checked.seed);
+    const disk = this.#control.writing === undefined
+      ? this.#control.disk
+      : this.#control.snapshot(new Random(seed, 7));
+    const habits = { garbage: checked.garbage ?? own, shortFiles };
+    const found = crash(disk, seed, { ...checked, ...habits });
+    const next = this.#next(seed, found.disk);
+    next.#crashReport = found.report;
+    return next;
   }
 
-  /** `kill -9`: the page cache stays, and stays dirty. This one is dead. */
+  /**
+   * `kill -9`: gives what the next process finds. The page cache stays, and
+   * stays dirty: a later power cut may still take it. This one is dead.
+   */
   processDeath(seed?: number): SimulatedStorage {
+    checkWhole("let the process die", "seed", seed, 0);
     this.#control.stop();
     return this.fork(seed);
   }
 
-  /** A copy of cache, platter and names; this one lives on. */
+  /** What the death of the process would leave; this one lives on. */
   fork(seed?: number): SimulatedStorage {
-    const disk = this.#control.disk.copy((inode) => inode.clone());
-    return this.#next(this.#childSeed(seed), disk);
+    checkWhole("fork a disk", "seed", seed, 0);
+    const child = this.#childSeed(seed);
+    return this.#next(child, this.#control.snapshot(new Random(child, 7)));
   }
 
   /** Every page that a power cut could lose, in a fixed order. */
@@ -172,7 +305,14 @@ export class SimulatedStorage implements StoragePort {
     return this.#control.disk.changes.map((change) => change.text);
   }
 
-  /** A file as programs see it now, a copy; no call of the port. */
+  /** Every file that a power cut could leave shorter: it was never synced. */
+  pendingSizes(): PendingSize[] {
+    return [...this.#control.disk.unsized()].map(
+      ([{ bytes }, path]) => ({ path, bytes }),
+    );
+  }
+
+  /** A file as programs see it now, a copy; it is no call of a log. */
   peek(path: string): Uint8Array<ArrayBuffer> | undefined {
     const node = this.#control.disk.find(path);
     if (!(node instanceof Inode)) return undefined;
@@ -181,44 +321,66 @@ export class SimulatedStorage implements StoragePort {
     return bytes;
   }
 
-  /** Puts a file there, name and bytes durable, or takes it away. */
+  /**
+   * Puts a file there, name and bytes durable, or takes it away: damage by
+   * another hand. Files that are open keep what they had.
+   *
+   * @throws {RangeError} when there is no such folder
+   */
   plant(path: string, bytes: Uint8Array<ArrayBuffer> | undefined): void {
     const name = path.slice(path.lastIndexOf("/") + 1);
     const parent = path.slice(0, path.length - name.length);
     const folder = this.#control.disk.find(parent);
-    assert(folder instanceof Folder, `there is no folder "${parent}"`);
+    if (!(folder instanceof Folder) || name === "") {
+      throw new RangeError(
+        `Cannot plant ${show(path)}: there is no folder "${parent}", ` +
+          "expected a file's path",
+      );
+    }
     for (const table of [folder.live, folder.durable]) table.delete(name);
     if (bytes === undefined) return;
     const inode = new Inode(bytes.length);
-    if (bytes.length > 0) inode.write(bytes, 0);
+    inode.write(bytes, 0);
     for (const page of inode.dirtyPages()) inode.writeBack(page);
+    inode.bytesDurable = inode.bytes;
     for (const table of [folder.live, folder.durable]) table.set(name, inode);
   }
 
-  /** The disk in words, for failure messages. */
+  /** The disk in words, for messages. */
   describe(): string {
-    const { disk, options } = this.#control;
+    const { disk } = this.#control;
     const dirty = disk.dirty();
-    const lines = [`seed ${options.seed}, ${this.callCount} calls`];
+    const unsized = disk.unsized();
+    const lines = [`seed ${this.seed}, ${this.callCount} calls`];
     for (const [inode, path] of disk.files()) {
       const pages = dirty.get(inode)?.pages ?? [];
       const forgotten = [...inode.forgotten.keys()];
       lines.push(
         `${path}: ${inode.bytes} bytes, dirty [${pages}]` +
-          (forgotten.length > 0 ? `, forgotten [${forgotten}]` : ""),
+          (forgotten.length > 0 ? `, forgotten [${forgotten}]` : "") +
+          (unsized.has(inode) ? ", size not durable" : ""),
       );
     }
     for (const text of this.pendingNames()) lines.push(`not durable: ${text}`);
+    for (const text of this.#crashReport) lines.push(`the crash: ${text}`);
     return lines.join("\n");
   }
 
   #next(seed: number, disk: Disk): SimulatedStorage {
     const options = { ...this.#control.options, seed };
-    return new SimulatedStorage(options, disk, this.clock.nowMs() + 1000);
+    const next = new SimulatedStorage(options);
+    const nowMs = this.clock.lastMs + DOWN_MS;
+    next.#control = new Control(options, seed, disk, nowMs);
+    return next;
   }
 
   /** Never a seed of before, or ids and salts would come again. */
   #childSeed(seed = this.#seeds.uint32()): number {
     return new Random(this.seed, seed, 5).uint32();
+  }
+
+  #assertAlive(doing: string): void {
+    if (!this.dead) return;
+    throw new CrashNow(`Cannot ${doing}: this disk has crashed`);
   }
 }

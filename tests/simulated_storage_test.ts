@@ -568,7 +568,7 @@ test("failNext fails the calls it names, which then change nothing", () => {
 });
 
 test("create ends with ENOSPC when the capacity is used up", () => {
-  const storage = new SimulatedStorage({ seed: 1, capacity: 4 * PAGE });
+  const storage = new SimulatedStorage({ seed: 1, capacityBytes: 4 * PAGE });
   const directory = open(storage);
   const file = directory.create("a", 2 * PAGE);
   directory.create("b", PAGE + 1);
