@@ -11,6 +11,7 @@
  */
 
 import { Buffer } from "node:buffer";
+import { Uncertain } from "./_crash_uncertain.ts";
 
 /** One entry as it was handed to the log, or as the log gave it back. */
 export interface Written {
@@ -43,8 +44,15 @@ export interface Found {
   readonly entries: readonly Written[];
 }
 
+/** The same, and where its consumers stand. */
+export interface FoundLog extends Found {
+  readonly consumers: ReadonlyMap<string, number>;
+}
+
 /** The log after one step. */
 export interface Version extends Contents {
+  /** As it was last; the front moves apart from the end. */
+  firstIndex: number;
   readonly number: number;
   readonly what: string;
   /** "void": it never was, on no disk. "refused": only remains may be. */
@@ -61,14 +69,14 @@ export interface Expected {
   readonly ever: readonly Version[];
   /** A sync failed: the page cache may fall back to what the disk holds. */
   readonly poisoned: boolean;
+  /** What its first index may be. */
+  readonly front: Uncertain<number>;
+  /** Where its consumers may stand; `undefined`: there may be none. */
+  readonly consumers: ReadonlyMap<string, Uncertain<number | undefined>>;
 }
 
 /** A log that nobody wrote to yet. */
-export const NOTHING: Contents = {
-  firstIndex: 1,
-  nextIndex: 1,
-  last: undefined,
-};
+export const NOTHING: Contents = restart(1);
 
 /** Equal bytes? */
 export function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
@@ -101,6 +109,11 @@ export function shorten(contents: Contents, lastIndex: number): Contents {
   return { firstIndex, nextIndex: lastIndex + 1, last: end };
 }
 
+/** None, and the next one gets this index. */
+export function restart(nextIndex: number): Contents {
+  return { firstIndex: nextIndex, nextIndex, last: undefined };
+}
+
 /** How many entries. */
 export function countOf({ firstIndex, nextIndex }: Contents): number {
   return nextIndex - firstIndex;
@@ -118,8 +131,7 @@ export function entriesOf({ firstIndex, last }: Contents): Written[] {
 
 /** What was found, as what the next life of the log begins with. */
 export function contentsOf({ firstIndex, entries }: Found): Contents {
-  const nothing = { firstIndex, nextIndex: firstIndex, last: undefined };
-  return extend(nothing, entries);
+  return extend(restart(firstIndex), entries);
 }
 
 /** The versions of one open log, from what it was opened with. */
@@ -128,9 +140,17 @@ export class History {
   current: Version;
   /** A sync failed: the page cache may hold what no disk will get. */
   poisoned = false;
+  /** Rises with everything that changes what is expected. */
+  revision = 0;
+  readonly #front: Uncertain<number>;
+  readonly #consumers = new Map<string, Uncertain<number | undefined>>();
   #durable = 0;
 
-  constructor(found: Contents) {
+  constructor(found: Contents, consumers: FoundLog["consumers"] = new Map()) {
+    for (const [name, position] of consumers) {
+      this.#consumers.set(name, new Uncertain<number | undefined>(position));
+    }
+    this.#front = new Uncertain(found.firstIndex);
     const what = `found ${countOf(found)}`;
     this.current = { ...found, number: 0, what, state: "written" };
     this.versions.push(this.current);
@@ -141,6 +161,7 @@ export class History {
     const number = this.versions.length;
     const version: Version = { ...contents, number, what, state: "pending" };
     this.versions.push(version);
+    this.revision++;
     return version;
   }
 
@@ -148,16 +169,78 @@ export class History {
   accept(version: Version): void {
     version.state = "written";
     this.current = version;
+    this.revision++;
   }
 
   /** The call threw and changed nothing. */
   refuse(version: Version, remains: boolean): void {
     version.state = remains ? "refused" : "void";
+    this.revision++;
   }
 
   /** Somebody was promised that no crash takes this version away. */
   acknowledge(version: Version): void {
     this.#durable = Math.max(this.#durable, version.number);
+    this.revision++;
+  }
+
+  /** A step that takes away all above `lastIndex`. */
+  proposeCut(what: string, lastIndex: number): Version {
+    const version = this.propose(what, shorten(this.current, lastIndex));
+    this.#lower(version, lastIndex);
+    return version;
+  }
+
+  /** A step that takes away all; the next entry gets `nextIndex`. */
+  proposeReset(what: string, nextIndex: number): Version {
+    const version = this.propose(what, restart(nextIndex));
+    this.#lower(version, nextIndex - 1);
+    this.#front.changeWith(version, () => nextIndex, false);
+    return version;
+  }
+
+  #lower(version: Version, lastIndex: number): void {
+    for (const one of this.#consumers.values()) {
+      const lower = (position: number | undefined) =>
+        position === undefined ? undefined : Math.min(position, lastIndex);
+      // A position that is lowered before the log is cut loses nothing.
+      one.changeWith(version, lower, true);
+    }
+  }
+
+  /**
+   * All below `index` is taken away; the returned function says that no crash
+   * brings it back.
+   */
+  raiseFront(index: number): () => void {
+    const { current } = this;
+    current.firstIndex = Math.max(current.firstIndex, index);
+    return this.#revised(
+      this.#front.change((first) => Math.max(first, index)),
+    );
+  }
+
+  /** A consumer is about to be made or moved, or to be taken away. */
+  moveConsumer(name: string, position: number | undefined): () => void {
+    const known = this.#consumers.get(name) ??
+      new Uncertain<number | undefined>(undefined);
+    this.#consumers.set(name, known);
+    return this.#revised(known.change(() => position));
+  }
+
+  /** A consumer is about to acknowledge all up to `index`. */
+  moveUp(name: string, index: number): () => void {
+    const known = this.#consumers.get(name)!;
+    const up = (position: number | undefined) => Math.max(position ?? 0, index);
+    return this.#revised(known.change(up));
+  }
+
+  #revised(done: () => void): () => void {
+    this.revision++;
+    return () => {
+      this.revision++;
+      done();
+    };
   }
 
   /** What a crash at this instant may leave. */
@@ -170,49 +253,93 @@ export class History {
         version === this.current || version.state === "pending"
       );
     const { poisoned } = this;
+    const front = this.#front.snapshot();
+    const consumers = new Map(
+      [...this.#consumers].map(([name, one]) => [name, one.snapshot()]),
+    );
     return {
       afterPowerLoss,
       afterDeath,
       ever: this.versions.slice(),
       poisoned,
+      front,
+      consumers,
     };
   }
 }
 
 /** Exactly this and nothing else. */
-export function exactly(found: Found, what: string): Expected {
+export function exactly(found: FoundLog, what: string): Expected {
   const contents = contentsOf(found);
   const version: Version = { ...contents, number: 0, what, state: "written" };
   const versions = [version];
+  const consumers = new Map(
+    [...found.consumers].map(([name, position]) => [
+      name,
+      new Uncertain<number | undefined>(position),
+    ]),
+  );
   return {
     afterPowerLoss: versions,
     afterDeath: versions,
     ever: versions,
     poisoned: false,
+    front: new Uncertain(found.firstIndex),
+    consumers,
   };
 }
 
-/** The version that `found` is; undefined when it is none of them. */
+/** What is wrong with where the consumers stand, if anything. */
+export function checkConsumers(
+  { consumers: expected, front }: Expected,
+  versions: readonly Version[],
+  found: FoundLog,
+): string | undefined {
+  const equal = versions.filter((one) => findVersion([one], found, front));
+  const names = new Set([...expected.keys(), ...found.consumers.keys()]);
+  for (const name of names) {
+    const position = found.consumers.get(name);
+    const allowed = new Set(
+      equal.flatMap(({ number }) => [
+        ...expected.get(name)?.allowed(number) ?? [undefined],
+      ]),
+    );
+    if (allowed.has(position)) continue;
+    const one = [...allowed].map((place) => place ?? "nowhere").join(", ");
+    return `consumer "${name}" stands at ${position ?? "nowhere"}, allowed ` +
+      `was ${one}`;
+  }
+  return undefined;
+}
+
+/**
+ * The version that `found` is; undefined when it is none of them. With `front`
+ * it tells what the first index may be, else the versions do.
+ */
 export function findVersion(
   versions: readonly Version[],
   { firstIndex, nextIndex, entries }: Found,
+  front?: Uncertain<number>,
 ): Version | undefined {
   const equal = new Set<Link>();
   for (let nth = versions.length - 1; nth >= 0; nth--) {
     const version = versions[nth] as Version;
     if (version.nextIndex !== nextIndex) continue;
-    if (version.firstIndex !== firstIndex) continue;
+    const begins = front === undefined
+      ? version.firstIndex === firstIndex
+      : front.allowed(version.number).has(firstIndex);
+    if (!begins) continue;
     const walked: Link[] = [];
-    let at = version.last;
-    while (at !== undefined && at.index >= firstIndex && !equal.has(at)) {
+    let [at, index] = [version.last, nextIndex];
+    while (index > firstIndex && at !== undefined && !equal.has(at)) {
       const entry = entries[at.index - firstIndex] as Written;
       if (!sameEntry(at.entry, entry)) break;
       walked.push(at);
+      index = at.index;
       at = at.previous;
     }
-    const differs = at !== undefined && at.index >= firstIndex &&
-      !equal.has(at);
-    if (differs) continue;
+    const same = index === firstIndex || (at !== undefined && equal.has(at));
+    if (!same) continue;
     for (const link of walked) equal.add(link);
     return version;
   }
@@ -255,8 +382,9 @@ export function blame(
   ever: readonly Version[],
   allowed: readonly Version[],
   found: Found,
+  front?: Uncertain<number>,
 ): string {
-  const version = findVersion(ever, found);
+  const version = findVersion(ever, found, front);
   if (version === undefined) return "NEVER WRITTEN";
   const least = Math.min(...allowed.map(({ number }) => number));
   return version.number < least

@@ -13,13 +13,15 @@ import {
 } from "../src/errors.ts";
 import {
   blame,
+  checkConsumers,
   exactly,
   type Expected,
   explain,
   findVersion,
-  type Found,
+  type FoundLog,
   type Written,
 } from "./_crash_history.ts";
+import { Uncertain } from "./_crash_uncertain.ts";
 import type { Random, SimulatedStorage } from "../testing/mod.ts";
 
 /** The folder of every simulated log. */
@@ -137,7 +139,7 @@ export async function close(
 }
 
 /** All entries, and that all ways of asking for them agree. */
-export function readAll(wal: Wal): Found {
+export function readAll(wal: Wal): FoundLog {
   const entries: Written[] = [];
   const { firstIndex, lastIndex, nextIndex, recovery } = wal;
   const first = firstIndex === 0 ? nextIndex : firstIndex;
@@ -169,7 +171,14 @@ export function readAll(wal: Wal): Found {
   if (told !== expected) {
     throw new Error(`the log read ${expected} and says ${told}`);
   }
-  return { firstIndex: first, nextIndex, entries };
+  const consumers = new Map<string, number>();
+  for (const { name, position } of wal.consumers()) {
+    if (position >= nextIndex) {
+      throw new Error(`consumer "${name}" stands at ${position}, ${told}`);
+    }
+    consumers.set(name, position);
+  }
+  return { firstIndex: first, nextIndex, entries, consumers };
 }
 
 /** Opens what a crash left, crashes meanwhile, judges, and goes on using it. */
@@ -189,7 +198,7 @@ export class Judge {
    * Judges, and returns the entries that were found; undefined where the log
    * was refused, and might be.
    */
-  async judge(): Promise<Found | undefined> {
+  async judge(): Promise<FoundLog | undefined> {
     const { disk } = this.#crashed;
     const { random, counts } = this.#run;
     counts.states++;
@@ -213,12 +222,12 @@ export class Judge {
 
   async #judge(
     compared: SimulatedStorage | undefined,
-  ): Promise<Found | undefined> {
+  ): Promise<FoundLog | undefined> {
     const { disk, crash, expected } = this.#crashed;
     const { random, counts, hostile } = this.#run;
     const blocking = random.chance(0.7);
     let wal: Wal;
-    let found: Found;
+    let found: FoundLog;
     try {
       wal = await open(disk, optionsFor(this.#run, disk), blocking);
       found = readAll(wal);
@@ -233,14 +242,22 @@ export class Judge {
     const allowed = crash === "power"
       ? expected.afterPowerLoss
       : expected.afterDeath;
-    const version = findVersion(hostile ? expected.ever : allowed, found);
+    const { ever, front } = expected;
+    const possible = hostile ? ever : allowed;
+    // Damage may bring back what was taken away from the front.
+    const begin = hostile ? new Uncertain(found.firstIndex) : front;
+    const version = findVersion(possible, found, begin);
     if (version === undefined) {
       const { outcome } = wal.recovery;
-      const reason = blame(expected.ever, allowed, found);
+      const reason = blame(ever, allowed, found, front);
       throw new Error(
         `recovered (${outcome}) what was not allowed after ${crash}: ` +
           `${reason}; ${explain(allowed, found)}`,
       );
+    }
+    if (!hostile) {
+      const wrong = checkConsumers(expected, allowed, found);
+      if (wrong !== undefined) throw new Error(wrong);
     }
     checkReport(wal, disk, compared, crash);
     await this.#judgeInside(found);
@@ -267,7 +284,7 @@ export class Judge {
     });
   }
 
-  async #judgeInside(found: Found): Promise<void> {
+  async #judgeInside(found: FoundLog): Promise<void> {
     const { crash: before, expected, path } = this.#crashed;
     const inside = this.#inside;
     this.#inside = [];
@@ -288,7 +305,7 @@ export class Judge {
   }
 
   /** Uses the recovered log, and opens it once more. */
-  async #goOn(wal: Wal, found: Found): Promise<void> {
+  async #goOn(wal: Wal, found: FoundLog): Promise<void> {
     const { disk } = this.#crashed;
     const { random, hostile } = this.#run;
     const blocking = random.chance(0.7);
@@ -321,6 +338,7 @@ export class Judge {
         ...found,
         nextIndex: last + 1,
         entries: found.entries.slice(0, kept),
+        consumers: lowered(found.consumers, last),
       };
     }
     await step(disk, 0);
@@ -335,9 +353,14 @@ export class Judge {
       next = random.chance(0.5) ? disk.crash() : disk.processDeath();
     }
     const again = await this.#reopen(next, what, clean);
-    const versions = exactly(same, what).ever;
+    const exact = exactly(same, what);
+    const versions = exact.ever;
     if (again === undefined) return;
-    if (findVersion(versions, again) !== undefined) return;
+    if (findVersion(versions, again) !== undefined) {
+      const wrong = checkConsumers(exact, versions, again);
+      if (wrong !== undefined && !hostile) throw new Error(wrong);
+      return;
+    }
     if (hostile && again.entries.length < same.entries.length) return;
     throw new Error(
       `after recovery, "${what}"${clean ? ", close" : ""} and opening again: ` +
@@ -349,7 +372,7 @@ export class Judge {
     next: SimulatedStorage,
     what: string,
     clean: boolean,
-  ): Promise<Found | undefined> {
+  ): Promise<FoundLog | undefined> {
     const { random, hostile, counts } = this.#run;
     counts.states++;
     try {
@@ -374,6 +397,15 @@ export class Judge {
   }
 }
 
+function lowered(
+  consumers: FoundLog["consumers"],
+  last: number,
+): FoundLog["consumers"] {
+  return new Map(
+    [...consumers].map(([name, position]) => [name, Math.min(position, last)]),
+  );
+}
+
 function isRefusal(error: unknown): boolean {
   return error instanceof WalCorruptedError ||
     error instanceof ChecksumMismatchError ||
@@ -382,7 +414,9 @@ function isRefusal(error: unknown): boolean {
 
 /** What a later loss of power may take, although a death does not. */
 function later(before: Crash, expected: Expected): Partial<Expected> {
-  return before === "death" ? { afterPowerLoss: expected.afterPowerLoss } : {};
+  if (before !== "death") return {};
+  const { afterPowerLoss, front, consumers } = expected;
+  return { afterPowerLoss, front, consumers };
 }
 
 function checkReport(
