@@ -191,9 +191,14 @@ export class Appends {
     if (this.#rounds.failure !== undefined) throw this.#rounds.failure;
   }
 
-  /** Throws `WalClosedError` once the log is closed. */
+  /** Whether the log is closed. */
+  get ended(): boolean {
+    return this.#writer.ended;
+  }
+
+  /** Throws `WalClosedError` once it is. */
   checkOpen(): void {
-    if (this.#writer.ended) throw closedError(this.#parts.directory);
+    if (this.ended) throw closedError(this.#parts.directory);
   }
 }
 

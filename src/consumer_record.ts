@@ -94,8 +94,11 @@ export function decodePosition(
     const found = decodeRecord(bytes.subarray(offset, end), owner);
     if (found === undefined) continue;
     if (typeof found === "number") return { kind: "version", version: found };
+    // What is read leaves room to count on from.
+    const { sequence, generation } = found;
+    if (Math.max(sequence, generation) > NUMBER_MAX) continue;
     const newer = best.kind !== "valid" ||
-      found.sequence > best.record.sequence;
+      sequence > best.record.sequence;
     if (newer) best = { kind: "valid", record: found, slot };
   }
   return best;
@@ -122,8 +125,7 @@ function decodeRecord(
     view.getUint32(CONSUMER.bytes, true) === CONSUMER_RECORD_BYTES &&
     isZero(bytes, CONSUMER.reserved, CONSUMER.crc) &&
     hex(bytes.subarray(CONSUMER.logId, logIdEnd)) === owner.logId &&
-    record.sequence >= 1 && record.sequence <= NUMBER_MAX &&
-    record.generation <= NUMBER_MAX && !Number.isNaN(record.position);
+    record.sequence >= 1 && record.position >= 0 && record.generation >= 0;
   return wellFormed ? record : undefined;
 }
 

@@ -39,8 +39,8 @@ export interface TransactionParts {
 export interface TransactionInternals {
   /** Makes one. */
   make(parts: TransactionParts): Transaction;
-  /** Ends a pending one; nothing happens to others. */
-  abort(transaction: Transaction): void;
+  /** Ends a pending one; false, and nothing happens, for others. */
+  abort(transaction: Transaction): boolean;
   /**
    * Whether it was committed or rolled back, and did not just expire; throws
    * when the log was closed.
@@ -183,8 +183,9 @@ export class Transaction {
       this.#written = appends.writeBatch(batch, asked, id);
     } finally {
       this.#writing = false;
+      if (this.#written !== undefined) this.#end("committed");
+      else if (appends.ended) this.#end("aborted");
     }
-    this.#end("committed");
     return this.#written;
   }
 
@@ -248,11 +249,12 @@ export class Transaction {
     );
   }
 
-  #end(state: TransactionState): void {
-    if (this.#state !== "pending" || this.#writing) return;
+  #end(state: TransactionState): boolean {
+    if (this.#state !== "pending" || this.#writing) return false;
     this.#expired = state === "aborted" && this.#late;
     this.#state = state;
     this.#entries = [];
     this.#parts.ended(this);
+    return true;
   }
 }

@@ -120,8 +120,7 @@ export class Transactions {
     let count = 0;
     for (const transaction of [...this.#pending.values()]) {
       if (transaction.expiresAt.getTime() > nowMs) continue;
-      transactionInternals().abort(transaction);
-      count++;
+      if (transactionInternals().abort(transaction)) count++;
     }
     return count;
   }
