@@ -14,12 +14,14 @@ import {
   type EntryInput,
   openWal,
   openWalSync,
+  type Transaction,
   type Wal,
   type WalOptions,
 } from "../mod.ts";
 import type { StorageDirectory, StoragePort } from "../src/storage.ts";
+import { verifyLog } from "../src/verify.ts";
 import { assert, assertEquals } from "./_assert.ts";
-import { SimulatedStorage } from "../testing/mod.ts";
+import { type SimulatedOptions, SimulatedStorage } from "../testing/mod.ts";
 import {
   type Runtime,
   type StorageCase,
@@ -59,7 +61,10 @@ export interface Twin {
     options?: AppendOptions,
   ): Promise<number[]>;
   flush(wal: Wal): Promise<void>;
+  commit(tx: Transaction, options?: AppendOptions): Promise<number[]>;
   truncateAfter(wal: Wal, index: number): Promise<void>;
+  truncateBefore(wal: Wal, index: number): Promise<void>;
+  reset(wal: Wal, nextIndex: number): Promise<void>;
   rotate(wal: Wal): Promise<void>;
   close(wal: Wal): Promise<void>;
 }
@@ -72,7 +77,10 @@ export const TWINS: readonly Twin[] = [
     append: (wal, entry, options) => wal.append(entry, options),
     appendBatch: (wal, entries, options) => wal.appendBatch(entries, options),
     flush: (wal) => wal.flush(),
+    commit: (tx, options) => tx.commit(options),
     truncateAfter: (wal, index) => wal.truncateAfter(index),
+    truncateBefore: (wal, index) => wal.truncateBefore(index),
+    reset: (wal, nextIndex) => wal.reset(nextIndex),
     rotate: (wal) => wal.rotate(),
     close: (wal) => wal.close(),
   },
@@ -84,7 +92,10 @@ export const TWINS: readonly Twin[] = [
     appendBatch: (wal, entries, options) =>
       later(() => wal.appendBatchSync(entries, options)),
     flush: (wal) => later(() => wal.flushSync()),
+    commit: (tx, options) => later(() => tx.commitSync(options)),
     truncateAfter: (wal, index) => later(() => wal.truncateAfterSync(index)),
+    truncateBefore: (wal, index) => later(() => wal.truncateBeforeSync(index)),
+    reset: (wal, nextIndex) => later(() => wal.resetSync(nextIndex)),
     rotate: (wal) => later(() => wal.rotateSync()),
     close: (wal) => later(() => wal.closeSync()),
   },
@@ -164,8 +175,11 @@ export function makePlace(
 }
 
 /** A place on a simulated disk whose syncs end only when the test says so. */
-export function simulatedPlace(seed = 1): Place & { disk: SimulatedStorage } {
-  const disk = new SimulatedStorage({ seed, writeback: 0 });
+export function simulatedPlace(
+  seed = 1,
+  options: Omit<SimulatedOptions, "seed"> = {},
+): Place & { disk: SimulatedStorage } {
+  const disk = new SimulatedStorage({ writeback: 0, ...options, seed });
   const place = makePlace(disk, { kind: "simulated", real: false }, "/log");
   return { ...place, disk };
 }
@@ -182,6 +196,19 @@ async function checkLog(place: Place): Promise<void> {
   } finally {
     await wal.close();
   }
+}
+
+/** Every byte of the log agrees with every other. */
+export function assertVerified(
+  place: Pick<Place, "storage" | "path">,
+  message = "what verifying the log finds",
+): void {
+  inFolder(place, (folder) => {
+    const steps = verifyLog(folder);
+    let step = steps.next();
+    while (!step.done) step = steps.next();
+    assertEquals([...step.value.findings], [], message);
+  });
 }
 
 /** Runs `work` in the log's folder by the storage's own port. */
