@@ -968,6 +968,24 @@ describe("Transaction.commit() that fails before it is written", () => {
   );
 
   onEachTwin(
+    "an encoder that closes the log: nothing is written",
+    async (place, twin) => {
+      place.sound = false;
+      const encoder = hooked();
+      const { format } = encoder;
+      const wal = await twin.open(place, { format });
+      const tx = wal.beginTransaction();
+      tx.add("never");
+      encoder.hook = () => wal.closeSync();
+      await assertRejects(() => twin.commit(tx), WalError);
+      assertEquals([tx.state, tx.indexes], ["aborted", undefined]);
+      assertEquals(wal.activeTransactionCount, 0);
+      using again = await twin.open(place, { format });
+      assertEquals(again.length, 0);
+    },
+  );
+
+  onEachTwin(
     "an encoder that uses the transaction is refused",
     async (place, twin) => {
       place.sound = false;
