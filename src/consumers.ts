@@ -30,6 +30,7 @@ import type { ConsumerInfo } from "./report.ts";
 import type { Segment } from "./segment.ts";
 import type { Steps } from "./steps.ts";
 import type {
+  DirectoryEntry,
   DirectoryOptions,
   StorageDirectory,
   StoragePort,
@@ -70,8 +71,8 @@ export class Consumers {
     if (!isThere) return;
     try {
       const directory = this.#openFolder();
-      for (const { name } of directory.list()) {
-        if (isConsumerName(name)) this.#read(directory, name);
+      for (const { name, kind } of directory.list()) {
+        if (isConsumerName(name)) this.#read(directory, name, kind);
       }
     } catch (error) {
       this.close();
@@ -90,10 +91,19 @@ export class Consumers {
     return { logId: this.#parts.logId, name };
   }
 
-  #read(directory: StorageDirectory, name: string): void {
+  #read(
+    directory: StorageDirectory,
+    name: string,
+    kind: DirectoryEntry["kind"],
+  ): void {
     try {
+      if (kind !== "file") {
+        throw damagedFile(directory, name, `it is not a file`);
+      }
       this.#files.set(name, this.#readFile(directory, name));
     } catch (error) {
+      // What the system refuses to read is not damaged.
+      if (!(error instanceof WalCorruptedError)) throw error;
       // It holds nobody back but itself: the log can be opened without it.
       this.#damaged.set(name, error);
       this.#parts.logger?.warn(`Consumer "${name}" cannot be read`, error);
@@ -114,31 +124,30 @@ export class Consumers {
     if (verdict.kind === "valid") {
       return new PositionFile(directory, owner, verdict);
     }
-    const segment = `${directory.path}/${name}`;
     const found = verdict.kind === "version"
       ? `it is of version ${verdict.version}`
       : "it is damaged";
-    throw new WalCorruptedError(
-      `Cannot use consumer "${name}": "${segment}" holds no position that ` +
-        `can be read, ${found}, expected a position of this log; remove the ` +
-        `file to begin anew`,
-      { segment, offset: 0, firstLostIndex: 0, lastLostIndex: 0 },
-    );
+    throw damagedFile(directory, name, found);
   }
 
   /**
    * Lowers, durably, what recovery or an earlier cut took the ground from.
-   * Runs before anything is appended.
+   * Unless the log was closed every position is written again: after a failed
+   * sync the page cache holds what the disk does not [I6]. Runs before
+   * anything is appended.
    */
-  *settle(segments: readonly Segment[], generation: number): Steps<void> {
-    const lastIndex = segments.at(-1)!.lastIndex;
-    const lowered: Syncable[] = [];
+  *settle(state: LogState, closed: boolean): Steps<void> {
+    const { segments, generation, nextIndex } = state;
+    const changed: Syncable[] = [];
     for (const file of this.#files.values()) {
-      const kept = keptOf(file.position, file.written.generation, segments);
-      const index = Math.min(kept, lastIndex);
-      if (file.lower(index, generation)) lowered.push(file);
+      const { position, written } = file;
+      const kept = keptOf(position, written.generation, segments);
+      const index = Math.min(kept, nextIndex - 1);
+      if (closed && index === position) continue;
+      file.confirm(file.write(index, generation));
+      changed.push(file);
     }
-    if (lowered.length > 0) yield lowered;
+    if (changed.length > 0) yield changed;
     this.#removeTemporary();
   }
 
@@ -241,6 +250,20 @@ export class Consumers {
     this.#directory?.close();
     this.#directory = undefined;
   }
+}
+
+function damagedFile(
+  directory: StorageDirectory,
+  name: string,
+  found: string,
+): WalCorruptedError {
+  const segment = `${directory.path}/${name}`;
+  return new WalCorruptedError(
+    `Cannot use consumer "${name}": "${segment}" holds no position that can ` +
+      `be read, ${found}, expected a position of this log; remove it to ` +
+      `begin anew`,
+    { segment, offset: 0, firstLostIndex: 0, lastLostIndex: 0 },
+  );
 }
 
 /** What cuts later than a position's generation have left of it. */

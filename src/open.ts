@@ -269,7 +269,7 @@ function* start(
     const parts = { storage, folder: directory, logId, modes, logger };
     consumers = new Consumers(parts);
     consumers.rounds = rounds;
-    yield* consumers.settle(state.segments, state.generation);
+    yield* consumers.settle(state, found.closedEnd !== undefined);
     yield* keeper.replace(false);
     yield [directory];
     // Only a durable manifest without them lets segments go.
