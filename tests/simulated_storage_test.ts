@@ -7,13 +7,8 @@
  */
 
 import { test } from "node:test";
-import type {
-  StorageDirectory,
-  StorageFile,
-  StorageLock,
-} from "../src/storage.ts";
-import { StorageError, WalLockedError } from "../src/errors.ts";
-import { assert, assertEquals, assertThrows } from "./_assert.ts";
+import type { StorageLock } from "../src/storage.ts";
+import { WalLockedError } from "../src/errors.ts";
 import {
   CrashNow,
   type CrashOptions,
@@ -21,74 +16,19 @@ import {
   type SimulatedOptions,
   SimulatedStorage,
 } from "../testing/mod.ts";
-
-const PAGE = 4096;
-const SECTOR = 512;
-const SEEDS = 300;
-
-function open(storage: SimulatedStorage, create = true): StorageDirectory {
-  const modes = { directoryMode: 0o700, fileMode: 0o600 };
-  const directory = storage.openDirectory("wal", { create, ...modes });
-  assert(directory !== undefined);
-  return directory;
-}
-
-/** A quiet disk, no spontaneous writeback, with "log" synced as ones. */
-function synced(
-  pages: number,
-  options: Partial<SimulatedOptions> = {},
-): {
-  storage: SimulatedStorage;
-  directory: StorageDirectory;
-  log: StorageFile;
-} {
-  const storage = new SimulatedStorage({ seed: 1, writeback: 0, ...options });
-  const directory = open(storage);
-  const log = directory.create("log", pages * PAGE);
-  log.writeAt(filled(pages * PAGE, 1), 0);
-  log.sync();
-  directory.sync();
-  return { storage, directory, log };
-}
-
-function filled(bytes: number, value: number): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(bytes).fill(value);
-}
-
-/** Every outcome over the seeds, each once. */
-function outcomes(of: (seed: number) => string, seeds = SEEDS): string[] {
-  const found = new Set<string>();
-  for (let seed = 1; seed <= seeds; seed++) found.add(of(seed));
-  return [...found].sort();
-}
-
-/** A crash's finding of a file as one character a page. */
-function pagesOf(storage: SimulatedStorage, path = "wal/log"): string {
-  const bytes = storage.peek(path);
-  if (bytes === undefined) return "gone";
-  let text = "";
-  for (let at = 0; at < bytes.length; at += PAGE) {
-    const page = bytes.subarray(at, at + PAGE);
-    const same = page.every((value) => value === page[0]);
-    text += same ? String(page[0]) : "t";
-  }
-  return text;
-}
-
-function names(storage: SimulatedStorage, folder?: string): string {
-  return open(storage, false).list(folder).map(({ name }) => name).sort()
-    .join(" ");
-}
-
-function mapped(file: StorageFile): Uint8Array<ArrayBuffer> {
-  const region = file.map();
-  assert(region !== undefined);
-  return region.bytes;
-}
-
-function systemCode(work: () => void): string | undefined {
-  return assertThrows(work, StorageError).systemCode;
-}
+import { assert, assertEquals, assertThrows } from "./_assert.ts";
+import {
+  filled,
+  mapped,
+  names,
+  openFolder,
+  outcomes,
+  PAGE,
+  pagesOf,
+  SECTOR,
+  synced,
+  systemCode,
+} from "./_small_disk.ts";
 
 test("Random gives the same numbers for the same words, others else", () => {
   const draw = (...words: [number, number?]) =>
@@ -161,7 +101,7 @@ test("a torn page is old or new by sectors of 512 bytes", () => {
 test("garbage falls on dirty sectors without synced bytes, or anywhere", () => {
   const spoilt = (options: CrashOptions) => {
     const storage = new SimulatedStorage({ seed: 1, writeback: 0 });
-    const directory = open(storage);
+    const directory = openFolder(storage);
     const log = directory.create("log", PAGE);
     // Sectors 0-2 hold synced bytes; 2 (again) to 5 are dirty, 6-7 clean.
     log.writeAt(filled(2 * SECTOR + 9, 1), 0);
@@ -390,97 +330,6 @@ test("autoSettle ends syncs by itself, after the call", async () => {
   });
 });
 
-test("a failed sync forgets dirty pages but the memory keeps them", () => {
-  for (const soon of [false, true]) {
-    const { storage, directory, log } = synced(2);
-    const bytes = mapped(log);
-    bytes.fill(2);
-    storage.failNext(soon ? "syncSoon" : "sync", "EIO");
-    let code: string | undefined;
-    if (soon) {
-      log.syncSoon((error) => {
-        code = error instanceof StorageError ? error.systemCode : undefined;
-      });
-    } else code = systemCode(() => log.sync());
-    storage.settle();
-    assertEquals(code, "EIO");
-    // The other of the file's two descriptors is told once as well.
-    if (soon) assertEquals(systemCode(() => log.sync()), "EIO");
-    log.sync();
-    const reopened = storage.fork();
-    for (const disk of [storage, reopened]) {
-      assertEquals(pagesOf(disk), "22");
-      assertEquals(disk.dirtyPages(), []);
-      assertEquals(outcomes((seed) => pagesOf(disk.image({ seed }))), ["11"]);
-    }
-    // A store of other bytes and a rewrite of the same ones make it dirty.
-    bytes[0] = 9;
-    assertEquals(storage.dirtyPages(), [{ path: "wal/log", page: 0 }]);
-    const again = open(reopened).open("log", "write");
-    again?.writeAt(filled(PAGE, 2), PAGE);
-    again?.sync();
-    assertEquals(pagesOf(reopened.crash()), "12");
-    directory.sync();
-  }
-});
-
-test("a forgotten page that was written later is like any other", () => {
-  const { storage, log } = synced(1);
-  const bytes = mapped(log);
-  bytes.fill(2);
-  storage.failNext("sync", "EIO");
-  assertThrows(() => log.sync(), StorageError);
-  bytes.fill(3);
-  log.sync();
-  bytes.fill(2);
-  assertEquals(storage.dirtyPages().length, 1);
-  log.sync();
-  assertEquals(pagesOf(storage.crash()), "2");
-});
-
-test("a blocking sync tells of the failure of one in flight", () => {
-  const look = (seed: number, own: boolean) => {
-    const { storage, directory, log } = synced(1, { seed });
-    const other = own ? log : directory.open("log", "write");
-    log.writeAt(filled(PAGE, 2), 0);
-    storage.failNext("syncSoon", "EIO");
-    log.syncSoon(() => {});
-    try {
-      other?.sync();
-    } catch {
-      return "told";
-    }
-    return `untold ${pagesOf(storage.crash())}`;
-  };
-  // Untold only where the failure came later, and the page was written.
-  for (const own of [true, false]) {
-    assertEquals(outcomes((seed) => look(seed, own)), ["told", "untold 2"]);
-  }
-});
-
-test("dropCache shows the platter's bytes of forgotten pages", () => {
-  const { storage, log } = synced(2);
-  log.writeAt(filled(PAGE, 2), 0);
-  storage.failNext("sync", "EIO");
-  assertThrows(() => log.sync(), StorageError);
-  log.writeAt(filled(PAGE, 3), PAGE);
-  assertEquals(pagesOf(storage), "23");
-  log.dropCache();
-  assertEquals(pagesOf(storage), "13");
-});
-
-test("each open file reports another's failed sync once", () => {
-  const { storage, directory, log } = synced(1);
-  const other = directory.open("log", "write");
-  log.writeAt(filled(PAGE, 2), 0);
-  storage.failNext("sync", "EIO");
-  assertThrows(() => log.sync(), StorageError);
-  log.sync();
-  assertEquals(systemCode(() => other?.sync()), "EIO");
-  other?.sync();
-  directory.open("log", "write")?.sync();
-});
-
 test("kill -9 keeps the cache, and a power cut can still lose it", () => {
   const { storage, directory, log } = synced(2, { garbage: "none" });
   mapped(log).fill(2, 0, PAGE);
@@ -515,13 +364,13 @@ test("a dead storage refuses every call, and its stores count nowhere", () => {
     () => directory.sync(),
     () => directory.create("x", PAGE),
     () => lock.verify(),
-    () => open(storage),
+    () => openFolder(storage),
   ];
   for (const call of calls) assertThrows(call, CrashNow);
   for (const end of [log, directory]) end.close();
   assertEquals(pagesOf(found), "1");
   assertEquals(pagesOf(storage.crash({ seed: 2 })), "1");
-  open(found).lock().release();
+  openFolder(found).lock().release();
 });
 
 test("a hook sees every call and stops the world at exactly one", () => {
@@ -542,43 +391,6 @@ test("a hook sees every call and stops the world at exactly one", () => {
   const found = storage.crash({ pages: () => "new" });
   assertEquals(pagesOf(found), "2");
   assertEquals(found.pendingNames(), []);
-});
-
-test("failNext fails the calls it names, which then change nothing", () => {
-  const { storage, directory, log } = synced(1);
-  storage.failNext("create", "EMFILE", { after: 1, count: 2 });
-  directory.create("a", PAGE);
-  for (const _ of [1, 2]) {
-    assertEquals(systemCode(() => directory.create("b", PAGE)), "EMFILE");
-  }
-  directory.create("b", PAGE);
-  storage.failNext("any", "EIO", { after: 1 });
-  directory.list();
-  assertEquals(systemCode(() => directory.rename("a", "c")), "EIO");
-  storage.failNext("any", "EACCES", { name: "log" });
-  directory.list();
-  assertEquals(systemCode(() => directory.remove("log")), "EACCES");
-  assertEquals(names(storage), "a b log");
-  storage.failNext("directorySync", "EIO");
-  const pending = storage.pendingNames();
-  assertEquals(systemCode(() => directory.sync()), "EIO");
-  assertEquals(storage.pendingNames(), pending);
-  storage.failNext("write", "ENOSPC");
-  assertEquals(systemCode(() => log.writeAt(filled(9, 2), 0)), "ENOSPC");
-});
-
-test("create ends with ENOSPC when the capacity is used up", () => {
-  const storage = new SimulatedStorage({ seed: 1, capacityBytes: 4 * PAGE });
-  const directory = open(storage);
-  const file = directory.create("a", 2 * PAGE);
-  directory.create("b", PAGE + 1);
-  assertEquals(systemCode(() => directory.create("c", 1)), "ENOSPC");
-  assertEquals(names(storage), "a b");
-  directory.remove("a");
-  const code = systemCode(() => directory.create("c", 1));
-  assertEquals(code, "ENOSPC", "an open file keeps its space");
-  file.close();
-  assertEquals(directory.create("c", 1).bytes, 1);
 });
 
 test("files are opened, read and mapped as the port says", () => {
@@ -608,11 +420,11 @@ test("a folder has one writer; a crash frees the lock", () => {
   const { storage, directory } = synced(1);
   const lock: StorageLock = directory.lock();
   lock.verify();
-  assertThrows(() => open(storage).lock(), WalLockedError);
+  assertThrows(() => openFolder(storage).lock(), WalLockedError);
   const found = storage.image();
-  open(found).lock();
+  openFolder(found).lock();
   lock.release();
-  open(storage).lock();
+  openFolder(storage).lock();
 });
 
 test("time passes only when asked, and timers fire in order", () => {
@@ -653,4 +465,207 @@ test("found storages have seeds and random bytes of their own", () => {
   storage.plant("wal/log", filled(PAGE, 8));
   assertEquals(pagesOf(storage.image()), "8");
   assert(storage.describe().includes("wal/log: 4096 bytes, dirty []"));
+});
+
+test("a rename may survive though the contents do not, or reverse", () => {
+  const { storage, directory } = synced(1, { garbage: "none" });
+  directory.create("new.tmp", PAGE).writeAt(filled(PAGE, 3), 0);
+  directory.rename("new.tmp", "new");
+  const look = (seed: number) => {
+    const found = storage.image({ seed });
+    const name = names(found).replace("log ", "").replace("log", "none");
+    return `${name} ${pagesOf(found, `wal/${name}`)}`;
+  };
+  assertEquals(outcomes(look), [
+    "new 0",
+    "new 3",
+    "new t",
+    "new.tmp 0",
+    "new.tmp 3",
+    "new.tmp t",
+    "none gone",
+  ]);
+});
+
+test("a page of a mapping may be caught between two stores", () => {
+  const caught = (viaMap: boolean, options: CrashOptions = {}) => {
+    const { storage, log } = synced(2, { garbage: "none" });
+    if (viaMap) mapped(log).fill(2);
+    else log.writeAt(filled(2 * PAGE, 2), 0);
+    return outcomes((seed) => {
+      const bytes = storage.image({ seed, ...options }).peek("wal/log")!;
+      let mixed = "";
+      for (let at = 0; at < bytes.length; at += SECTOR) {
+        const values = [...bytes.subarray(at, at + SECTOR)].join("");
+        assert(/^[12]+$/.test(values), `seed ${seed}`);
+        if (/^1+2+$/.test(values)) mixed += "down ";
+        else if (/^2+1+$/.test(values)) mixed += "up ";
+        else if (!/^(1+|2+)$/.test(values)) mixed += "any ";
+      }
+      return mixed;
+    });
+  };
+  // At most one sector a crash, in each order of the stores.
+  assertEquals(caught(true), ["", "any ", "down ", "up "]);
+  assertEquals(caught(false), [""]);
+  assertEquals(caught(true, { pages: () => "torn" }), [""]);
+});
+
+test("what a program did not store is whole where it was caught", () => {
+  const { storage, log } = synced(1, { garbage: "none" });
+  const bytes = mapped(log);
+  bytes.fill(2, 100, 200);
+  bytes.fill(2, 3000, 3400);
+  const after = storage.peek("wal/log")!;
+  const halves = new Set<number>();
+  for (let seed = 1; seed <= 2000; seed++) {
+    const found = storage.image({ seed }).peek("wal/log")!;
+    for (let at = 0; at < PAGE; at++) {
+      assert(found[at] === 1 || found[at] === after[at], `seed ${seed}`);
+    }
+    // Some of the words between 100 and 200, and not all.
+    const kept = found.subarray(100, 200).filter((value) => value === 2);
+    halves.add(kept.length);
+  }
+  assert(halves.size > 10, [...halves].join());
+});
+
+test("two mappings of a file are one memory", () => {
+  const { directory, log } = synced(1);
+  const other = directory.open("log", "write");
+  assert(other !== undefined);
+  const first = log.map();
+  const second = other.map();
+  assert(first !== undefined && second !== undefined);
+  first.bytes[7] = 9;
+  assertEquals(second.bytes[7], 9);
+  first.release();
+  second.bytes[8] = 8;
+  const target = new Uint8Array(2);
+  log.readAt(target, 7);
+  assertEquals([...target], [9, 8]);
+  second.release();
+  other.readAt(target, 7);
+  assertEquals([...target], [9, 8]);
+  assertEquals([second.bytes[7], second.bytes[8]], [0, 0]);
+});
+
+test("while a sync is under way reads go on and writes may miss it", () => {
+  const look = (seed: number) => {
+    const { storage, log } = synced(1, { seed });
+    log.writeAt(filled(PAGE, 2), 0);
+    log.syncSoon(() => {});
+    const target = new Uint8Array(1);
+    log.readAt(target, 0);
+    assertEquals(target[0], 2);
+    log.writeAt(filled(PAGE, 3), 0);
+    log.readAt(target, 0);
+    assertEquals(target[0], 3);
+    storage.settle();
+    return pagesOf(storage.image({ pages: () => "old" }));
+  };
+  assertEquals(outcomes(look), ["2", "3"]);
+});
+
+test("a file that nobody synced may be shorter, where the disk has it so", () => {
+  const sizes = (options: Partial<SimulatedOptions>, work = "") => {
+    const { storage, directory } = synced(1, options);
+    const file = directory.create("new", 3 * PAGE + 100);
+    directory.sync();
+    if (work === "sync") file.sync();
+    const pending = storage.pendingSizes().map(({ path }) => path).join();
+    const found = outcomes((seed) => {
+      const bytes = storage.image({ seed }).peek("wal/new")!;
+      return `${bytes.length / PAGE}`;
+    });
+    return [pending, ...found];
+  };
+  const whole = `${3 + 100 / PAGE}`;
+  assertEquals(sizes({}), ["wal/new", whole]);
+  const short = ["0", "1", "2", "3", whole];
+  assertEquals(sizes({ shortFiles: true }), ["wal/new", ...short]);
+  assertEquals(sizes({ shortFiles: true }, "sync"), ["", whole]);
+});
+
+test("a hole reads as zeros, is lost or kept, and gives its space back", () => {
+  const { storage, directory, log } = synced(3, {
+    garbage: "none",
+    capacityBytes: 3 * PAGE,
+  });
+  assertEquals(systemCode(() => directory.create("x", 1)), "ENOSPC");
+  log.punchHole(100, 2 * PAGE - 100);
+  const found = outcomes((seed) => pagesOf(storage.image({ seed })));
+  assert(found.includes("111") && found.includes("t01"), found.join(" "));
+  log.sync();
+  assertEquals(pagesOf(storage.crash()), "t01");
+  const next = synced(3, { capacityBytes: 3 * PAGE });
+  next.log.punchHole(100, 2 * PAGE - 100);
+  next.directory.create("x", PAGE);
+  assertEquals(systemCode(() => next.directory.create("y", 1)), "ENOSPC");
+});
+
+test("who dies in a write may have done a part of it", () => {
+  const { storage, log } = synced(4);
+  const seen: string[][] = [];
+  storage.onCall(({ operation }) => {
+    if (operation !== "write") return;
+    seen.push(outcomes((seed) => pagesOf(storage.fork(seed))));
+    seen.push(
+      outcomes((seed) =>
+        pagesOf(storage.image({ seed, garbage: "none", names: () => true }))
+      ),
+    );
+    throw new CrashNow();
+  });
+  assertThrows(() => log.writeAt(filled(3 * PAGE, 2), 100), CrashNow);
+  const [death, power] = seen as [string[], string[]];
+  assertEquals(death, ["1111", "t111", "t211", "t221", "t22t"]);
+  assert(death.every((pages) => power.includes(pages)), power.join(" "));
+  assert(power.includes("1121"), power.join(" "));
+  // The dead disk remembers how far it was possible to come.
+  assertEquals(outcomes((seed) => pagesOf(storage.fork(seed))), death);
+});
+
+test("taking images moves nothing: the rest goes as without", () => {
+  const run = (images: boolean) => {
+    const { storage, directory, log } = synced(4, {
+      seed: 3,
+      writeback: 0.3,
+      autoSettle: true,
+    });
+    if (images) {
+      storage.onCall(() => {
+        storage.image({ seed: 9 });
+        storage.fork(9);
+      });
+    }
+    for (let page = 0; page < 4; page++) {
+      log.writeAt(filled(PAGE, page + 2), page * PAGE);
+      directory.create(`${page}`, PAGE);
+    }
+    const time = storage.clock.nowMs();
+    return `${time} ${storage.crash({ seed: 1 }).describe()}`;
+  };
+  assertEquals(run(true), run(false));
+});
+
+test("crashReport says what became of what was not durable", () => {
+  const { storage, directory, log } = synced(3);
+  log.writeAt(filled(3 * PAGE, 2), 0);
+  directory.create("x", PAGE);
+  directory.create("y", PAGE);
+  assertEquals(storage.crashReport, []);
+  const found = storage.crash({
+    pages: ({ page }) => page === 2 ? "old" : "new",
+    names: (_, nth) => nth === 0,
+    sizes: () => 9,
+  });
+  assertEquals(found.crashReport, [
+    "wal/log: new page 0-1, old page 2",
+    "wal/x: cut short, 9 of 4096 bytes",
+    "wal/y: cut short, 9 of 4096 bytes",
+    "kept: create wal/x",
+    "lost: create wal/y",
+  ]);
+  assertEquals(found.peek("wal/x"), new Uint8Array(9));
 });
