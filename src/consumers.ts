@@ -147,6 +147,8 @@ export class Consumers {
       file.confirm(file.write(index, generation));
       changed.push(file);
     }
+    // What is there, or is gone, may be so in the page cache alone.
+    if (!closed && this.#directory !== undefined) changed.push(this.#directory);
     if (changed.length > 0) yield changed;
     this.#removeTemporary();
   }

@@ -217,7 +217,9 @@ function rewriteIndex(
   if (!grows) {
     file.readAt(bytes, footerAt);
     const footer = decodeFooter(bytes, identity.salt);
-    if (footer !== undefined && footer.lastIndex >= lastIndex) {
+    const sound = footer !== undefined && footer.lastIndex >= lastIndex &&
+      areBlocksSound(file, identity.salt, entryCount);
+    if (sound) {
       rewriteRange(file, file.bytes - indexBytes(entryCount), file.bytes);
       return undefined;
     }
@@ -243,6 +245,22 @@ function rewriteIndex(
   }, salt);
   file.writeAt(footer, footerAt);
   return undefined;
+}
+
+/** A tear may go through the index and leave the footer whole. */
+function areBlocksSound(
+  file: StorageFile,
+  salt: number,
+  entryCount: number,
+): boolean {
+  const block = new Uint8Array(BLOCK_BYTES);
+  for (let first = 0; first < entryCount; first += BLOCK_ENTRIES) {
+    const at = blockOffset(file.bytes, first / BLOCK_ENTRIES);
+    if (at < HEADER_BYTES || file.readAt(block, at) < BLOCK_BYTES) return false;
+    const count = Math.min(BLOCK_ENTRIES, entryCount - first);
+    if (!isBlockValid(block, salt, at, count)) return false;
+  }
+  return true;
 }
 
 /** Ends the log at the verdict's end with a new segment behind it. */
