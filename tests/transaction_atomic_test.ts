@@ -27,7 +27,14 @@ import {
 } from "./_assert.ts";
 import { replay, seedOf } from "./_budget.ts";
 import { HAS_FFI, RUNTIMES, temporaryFolder } from "./_storages.ts";
-import { block, onEachTwin, REAL, SEGMENT_BYTES, TWINS } from "./_wal.ts";
+import {
+  assertVerified,
+  block,
+  onEachTwin,
+  REAL,
+  SEGMENT_BYTES,
+  TWINS,
+} from "./_wal.ts";
 
 const FILE = "tests/transaction_atomic_test.ts";
 const CHILD = join(import.meta.dirname!, "_children", "transaction_child.ts");
@@ -125,6 +132,7 @@ describe("a transaction, whenever it crashes", () => {
               const wal = openWalSync("log", options(storage));
               assertGreaterOrEqual(checkGroups(wal), promised);
               wal.closeSync();
+              assertVerified({ storage, path: "log" });
             },
           });
           console.log(
