@@ -10,6 +10,8 @@ export interface ModelEntry {
   readonly term: number;
   readonly data: Uint8Array;
   readonly timestampNs: bigint;
+  /** Undefined for an entry that no transaction wrote. */
+  readonly transactionId: string | undefined;
 }
 
 /** What a caller gives; what is left out is filled in as the log promises. */
@@ -32,6 +34,8 @@ export class Model {
   #entries: ModelEntry[] = [];
   /** The index that the first entry has, or will have. */
   #base = 1;
+  /** Where each consumer stands. */
+  readonly positions: Map<string, number> = new Map();
 
   get length(): number {
     return this.#entries.length;
@@ -55,7 +59,7 @@ export class Model {
   }
 
   /** Adds entries; a term that is not given is the last one's, or 0. */
-  append(inputs: readonly ModelInput[]): number[] {
+  append(inputs: readonly ModelInput[], transactionId?: string): number[] {
     return inputs.map(({ data, term, timestampNs }) => {
       const index = this.nextIndex;
       const copy = data.slice();
@@ -65,6 +69,7 @@ export class Model {
         term: term ?? last,
         data: copy,
         timestampNs,
+        transactionId,
       });
       return index;
     });
@@ -86,6 +91,7 @@ export class Model {
 
   truncateAfter(index: number): void {
     this.#entries.length = index - this.#base + 1;
+    this.#lower(index);
   }
 
   truncateBefore(index: number): void {
@@ -97,5 +103,23 @@ export class Model {
   reset(nextIndex: number): void {
     this.#entries = [];
     this.#base = nextIndex;
+    this.#lower(nextIndex - 1);
+  }
+
+  #lower(index: number): void {
+    for (const [name, position] of this.positions) {
+      this.positions.set(name, Math.min(position, index));
+    }
+  }
+
+  /** Every consumer by name, with its position and lag. */
+  consumers(): { name: string; position: number; lag: number }[] {
+    return [...this.positions].sort(([a], [b]) => a < b ? -1 : 1).map(
+      ([name, position]) => ({
+        name,
+        position,
+        lag: Math.max(0, this.nextIndex - 1 - position),
+      }),
+    );
   }
 }
