@@ -230,3 +230,12 @@ function again(call: () => number): number {
     }
   }
 }
+
+/** Clears up after a failure, whose error is the one to tell. */
+export function removeQuietly(path: string): void {
+  try {
+    fs.unlinkSync(path);
+  } catch {
+    // Unlinking what was made a moment ago fails on a dying disk only.
+  }
+}

@@ -21,6 +21,7 @@ import {
   isSame,
   openNew,
   openRegular,
+  removeQuietly,
   SyncPair,
 } from "./descriptors.ts";
 import { DiskFile } from "./file.ts";
@@ -256,15 +257,6 @@ function attempted<T>(attempt: Attempt, call: () => T): T {
     return call();
   } catch (error) {
     throw systemError(attempt, error);
-  }
-}
-
-/** Clears up after a failure, whose error is the one to tell. */
-function removeQuietly(path: string): void {
-  try {
-    fs.unlinkSync(path);
-  } catch {
-    // Unlinking what was made a moment ago fails on a dying disk only.
   }
 }
 

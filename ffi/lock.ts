@@ -38,6 +38,9 @@ import type { TryFlock } from "./types.ts";
 /** The file that carries the lock. */
 export const LOCK_NAME = "LOCK";
 
+/** Writing an owner file takes no longer, whatever the disk does. */
+const YOUNG_MS = 60_000;
+
 /** Others come and go at the same moment; not this often. */
 const ATTEMPTS_MAX = 100;
 
@@ -232,7 +235,8 @@ export class FolderLock implements StorageLock {
     for (const kind of ["new", "stale"] as const) {
       for (const { path, owner } of this.#besides(kind)) {
         // Without a record it may be one that is being written.
-        if (kind === "new" && owner.record === undefined) continue;
+        const unwritten = kind === "new" && owner.record === undefined;
+        if (unwritten && isYoung(path)) continue;
         if (this.#livenessOf(owner) === "gone") removeIfThere(path);
       }
     }
@@ -278,6 +282,12 @@ export class FolderLock implements StorageLock {
       { pid },
     );
   }
+}
+
+/** Whether a file was changed a moment ago; unknown counts as young. */
+function isYoung(path: string): boolean {
+  const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+  return stat === undefined || Date.now() - stat.mtimeMs < YOUNG_MS;
 }
 
 /** Opens `LOCK`, made when missing; it is never removed. */

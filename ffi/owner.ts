@@ -16,6 +16,7 @@ import {
   openNew,
   openRegular,
   readFully,
+  removeQuietly,
   writeFully,
 } from "./descriptors.ts";
 
@@ -88,6 +89,7 @@ export class OwnOwner {
       writeFully(this.#fd, new TextEncoder().encode(this.text), 0);
     } catch (error) {
       closeQuietly(this.#fd);
+      removeQuietly(path);
       throw error;
     }
   }

@@ -76,7 +76,6 @@ function* writeLastWatermark(parts: WalParts): Steps<void> {
     comparePositions(writer.end(), closedEnd) === 0;
   if (unchanged) return;
   writer.writeWatermark();
-  rounds.touch(state.active);
   state.active.writeBlock();
   yield [rounds];
 }

@@ -103,6 +103,18 @@ export function encodeIdentity(identity: Identity): Uint8Array<ArrayBuffer> {
   return page;
 }
 
+/** A whole header page: both records, each with its copy. */
+export function encodeHeader(
+  identity: Identity,
+  link: Link,
+): Uint8Array<ArrayBuffer> {
+  const page = encodeIdentity(identity);
+  const record = encodeLink(link, identity.salt);
+  page.set(record, LINK_OFFSET);
+  page.set(record, LINK_COPY_OFFSET);
+  return page;
+}
+
 /** Reads the identity of a header page from whichever record is valid. */
 export function decodeIdentity(
   page: Uint8Array<ArrayBuffer>,

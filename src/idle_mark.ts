@@ -1,7 +1,8 @@
 /**
  * The watermark of an idle log: the last sync has no frame behind it that
  * vouches for it, so one is written when nobody appends for a while. It asks
- * for no sync of its own; the system writes it back in its own time.
+ * for no sync of its own: the system writes it back in its own time, or the
+ * next round does, which must not count it as durable before.
  *
  * @module
  */
@@ -20,6 +21,7 @@ export class IdleMark {
   readonly #writer: LogWriter;
   readonly #rounds: SyncRounds;
   #seen: Position = NOWHERE;
+  #written: Position = NOWHERE;
   #stopTimer: (() => void) | undefined;
 
   /** For a log that is open. */
@@ -44,7 +46,10 @@ export class IdleMark {
     this.end();
     const { durable, failure } = this.#rounds;
     if (failure !== undefined || comparePositions(durable, end) !== 0) return;
+    // Behind a watermark of its own there is nothing to vouch for.
+    if (comparePositions(end, this.#written) === 0) return;
     this.#writer.writeWatermark();
+    this.#written = this.#writer.end();
   }
 
   /** Writes no more. */

@@ -274,10 +274,7 @@ function* start(
     yield [directory];
     // Only a durable manifest without them lets segments go.
     for (const name of found.unlink) removeQuietly(directory, name);
-    if (found.closedEnd === undefined) {
-      writer.writeWatermark();
-      rounds.touch(state.active);
-    }
+    if (found.closedEnd === undefined) writer.writeWatermark();
   } catch (error) {
     consumers?.close();
     state.close();

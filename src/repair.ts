@@ -23,6 +23,7 @@ import {
   PAGE_BYTES,
   SEGMENT_BYTES_MIN,
 } from "./format.ts";
+import { encodeHeader } from "./header.ts";
 import {
   joinBlocks,
   rebuildIndex,
@@ -179,7 +180,12 @@ function* rewrite(
     const file = openForWriting(directory, segment.name);
     try {
       const start = segment.number === durable.number ? durable.offset : 0;
-      rewriteRange(file, start, segment.end);
+      if (start === 0) {
+        // One record of each two may be torn: both are made from the sound one.
+        const { identity, link } = segment;
+        file.writeAt(encodeHeader(identity, link), 0);
+      }
+      rewriteRange(file, Math.max(start, HEADER_BYTES), segment.end);
       const last = i === segments.length - 1;
       index = rewriteIndex(file, segment, last);
       yield [file];

@@ -261,10 +261,7 @@ export class LogWriter implements SyncedLog {
     file.flushWrites();
   }
 
-  /**
-   * Ends the log with a frame that carries the newest durable mark. Nobody is
-   * promised it: it waits for no sync unless the caller touches the segment.
-   */
+  /** Ends the log with a frame that carries the newest durable mark. */
   writeWatermark(): void {
     const segment = this.#state.active;
     const bytes = frameBytes(0, false);
@@ -288,6 +285,7 @@ export class LogWriter implements SyncedLog {
       throw error;
     }
     segment.end += bytes;
+    this.rounds.touch(segment);
   }
 
   /** Zeroes what a failed write left; if that fails, the log is failed. */
