@@ -95,6 +95,7 @@ describe("format: the document", () => {
     ["BLOCK 280", FORMAT.BLOCK, FORMAT.BLOCK_BYTES],
     ["FOOTER 64", FORMAT.FOOTER, FORMAT.FOOTER_BYTES],
     ["MANIFEST 256", FORMAT.MANIFEST, FORMAT.MANIFEST_BYTES],
+    ["CONSUMER 64", FORMAT.CONSUMER, FORMAT.CONSUMER_RECORD_BYTES],
   ];
   for (const [title, constants, bytes] of tables) {
     it(`the table ${title} is the code's, without a gap`, () => {
