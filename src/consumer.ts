@@ -125,7 +125,8 @@ export class Consumer implements ConsumerInfo {
     try {
       if (index > rounds.durableIndex) yield [rounds];
       if (watch.lost) throw takenAway(bounds, verb, index);
-      this.#log.checkWritable();
+      // close() waits for this, so that being closed is no reason to stop.
+      this.#log.consumers.checkOpen();
       // A later seek wins over what was asked for before it.
       if (file.seekCount !== seekCount) return;
       const covered = !back && index <= file.written.position;

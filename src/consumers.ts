@@ -15,6 +15,7 @@ import {
   isConsumerName,
   type PositionOwner,
 } from "./consumer_record.ts";
+import { closedError } from "./calls.ts";
 import { WalCorruptedError } from "./errors.ts";
 import {
   CAUSE,
@@ -61,6 +62,7 @@ export class Consumers {
   readonly #damaged = new Map<string, unknown>();
   readonly #taken = new Set<string>();
   #directory: StorageDirectory | undefined;
+  #closed = false;
 
   /** Reads what is there; changes nothing. */
   constructor(parts: ConsumersParts) {
@@ -219,9 +221,10 @@ export class Consumers {
     try {
       made.writeAt(encodePosition(record, owner), 0);
       yield [made];
+      this.checkOpen();
       directory.rename(temporary, name);
     } catch (error) {
-      removeQuietly(directory, temporary);
+      if (!this.#closed) removeQuietly(directory, temporary);
       throw error;
     } finally {
       made.close();
@@ -246,8 +249,17 @@ export class Consumers {
     yield [this.rounds];
   }
 
+  /**
+   * Throws once it is closed: what a blocking close overtook must touch the
+   * folder no more, for it may have another writer by then.
+   */
+  checkOpen(): void {
+    if (this.#closed) throw closedError(this.#parts.folder.path);
+  }
+
   /** Frees everything. */
   close(): void {
+    this.#closed = true;
     for (const file of this.#files.values()) file.close();
     this.#directory?.close();
     this.#directory = undefined;
