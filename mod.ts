@@ -19,9 +19,13 @@ import { openSteps } from "./src/open.ts";
 import {
   checkDirectory,
   checkOptions,
+  type ReaderOptions,
   type WalOptions,
 } from "./src/options.ts";
+import type { WalReader } from "./src/reader.ts";
+import { checkReaderOptions } from "./src/reader_options.ts";
 import { runBlocking, runSoon } from "./src/steps.ts";
+import { openStillLog } from "./src/still_log.ts";
 import type { Wal } from "./src/wal.ts";
 
 export { filesStorage, mappedStorage, memoryStorage } from "./ffi/mod.ts";
@@ -110,4 +114,70 @@ export function openWalSync(
   const checked = checkOptions(options);
   const storage = checked.storage ?? defaultStorage();
   return runBlocking(openSteps(storage, path, checked));
+}
+
+/**
+ * Opens the log in `directory` for reading: takes no lock and changes nothing
+ * on the disk. It shows the log as it was at this moment; what a writer
+ * appends later is not seen, and entries that it removes throw when read.
+ *
+ * With `recovery: "salvage"` a damaged log is opened, too: all of it is read
+ * once, every sound entry is served, and `recovery.gaps` lists the lost ones.
+ *
+ * @param directory The log's folder, a path or a `file:` URL.
+ * @param options How to open it; every field has a default.
+ * @returns The reader; close it, or bind it with `await using`.
+ * @throws {TypeError | RangeError} when an option is wrong; nothing was done
+ * @throws {SegmentNotFoundError} when there is no log
+ * @throws {WalCorruptedError} when durable bytes are damaged
+ * @throws {UnsupportedFormatError} when it has another format or version
+ *
+ * @example Read what is left of a damaged log
+ * ```ts
+ * import { openReader } from "@walrus/wal";
+ *
+ * await using log = await openReader("./wal_data", { recovery: "salvage" });
+ * console.log(log.recovery.gaps);
+ * for (let from = log.firstIndex; from < log.nextIndex;) {
+ *   const gap = log.recovery.gaps.find((gap) => gap.lastLostIndex >= from);
+ *   const to = gap === undefined ? log.lastIndex : gap.firstLostIndex - 1;
+ *   for (const entry of log.entries({ from, to })) console.log(entry.text());
+ *   from = (gap?.lastLostIndex ?? to) + 1;
+ * }
+ * ```
+ */
+export function openReader(
+  directory: string | URL,
+  options?: ReaderOptions,
+): Promise<WalReader> {
+  try {
+    return Promise.resolve(openReaderSync(directory, options));
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+/**
+ * The blocking twin of `openReader`.
+ *
+ * @param directory The log's folder, a path or a `file:` URL.
+ * @param options How to open it; every field has a default.
+ * @returns The reader; close it, or bind it with `using`.
+ *
+ * @example Read without waiting
+ * ```ts
+ * import { openReaderSync } from "@walrus/wal";
+ *
+ * using log = openReaderSync("./wal_data");
+ * for (const entry of log) console.log(entry.index, entry.text());
+ * ```
+ */
+export function openReaderSync(
+  directory: string | URL,
+  options?: ReaderOptions,
+): WalReader {
+  const path = checkDirectory(directory);
+  const checked = checkReaderOptions(options);
+  const storage = checked.storage ?? defaultStorage();
+  return openStillLog(storage, path, checked);
 }

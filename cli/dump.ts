@@ -31,7 +31,9 @@ export async function dump(args: readonly string[]): Promise<number> {
     reverse: given.flag("reverse"),
   };
   const asJson = given.flag("json");
-  using log = openStillLog(given.storage(), directory);
+  using log = openStillLog(given.storage(), directory, {
+    anyFormat: true,
+  });
   const encoder = new TextEncoder();
   const chunk = new Chunk();
   try {

@@ -15,7 +15,9 @@ const OPTIONS = { json: "boolean", storage: "string" } as const;
 export async function stat(args: readonly string[]): Promise<number> {
   const given = new Arguments(args, OPTIONS);
   const directory = given.onlyDirectory();
-  using log = openStillLog(given.storage(), directory);
+  using log = openStillLog(given.storage(), directory, {
+    anyFormat: true,
+  });
   const summary = describe(log);
   await printOut(
     given.flag("json") ? JSON.stringify(summary) : layOut(summary),
@@ -24,24 +26,20 @@ export async function stat(args: readonly string[]): Promise<number> {
 }
 
 function describe(log: StillLog) {
-  const { verdict, chain } = log.look;
+  const { logId, formatName, closed } = log.facts;
+  const { outcome, segmentsScanned, tornBytes } = log.recovery;
   const { storage, bytes } = log.stats();
   return {
     directory: log.directory,
-    logId: chain.manifest.logId,
-    format: log.formatName,
+    logId,
+    format: formatName,
     storage,
     entryCount: log.length,
     firstIndex: log.firstIndex,
     lastIndex: log.lastIndex,
     nextIndex: log.nextIndex,
     bytes,
-    recovery: {
-      outcome: verdict.outcome,
-      closed: verdict.closed,
-      segmentsScanned: verdict.segmentsScanned,
-      tornBytes: verdict.tornBytes,
-    },
+    recovery: { outcome, closed, segmentsScanned, tornBytes },
     segments: log.segments(),
   };
 }

@@ -6,7 +6,7 @@
 
 import { basename } from "node:path";
 import type { Finding } from "../src/finding.ts";
-import { openLogFolder } from "../src/still_log.ts";
+import { openLogFolder } from "../src/look.ts";
 import { verifyLog, type VerifyReport } from "../src/verify.ts";
 import { Arguments } from "./arguments.ts";
 import { formatBytes, formatCount, printOut, ProgressLine } from "./output.ts";

@@ -1,6 +1,5 @@
 /**
- * What a verification says is wrong, in words: made from errors, and from
- * holes that a durable mark vouches for.
+ * What a verification says is wrong, in words.
  *
  * @module
  */
@@ -27,24 +26,6 @@ export interface Finding {
   readonly message: string;
 }
 
-/** Bytes that are no frame where one must be, if a mark vouches for them. */
-export interface Hole {
-  /** The segment's number. */
-  readonly number: number;
-  /** The segment's path. */
-  readonly segment: string;
-  /** Where it begins. */
-  readonly offset: number;
-  /** A mark behind this offset vouches for what is missing. */
-  readonly vouchedFrom: number;
-  /** The first entry that is missing. */
-  readonly firstLostIndex: number;
-  /** Below `firstLostIndex` when no entry is missing. */
-  readonly lastLostIndex: number;
-  /** What was found and what was expected. */
-  readonly message: string;
-}
-
 /** A finding that loses no entry. */
 export function lossless(
   kind: Finding["kind"],
@@ -63,22 +44,23 @@ export function damageOfError(error: WalCorruptedError): Finding {
   return { kind, segment, offset, firstLostIndex, lastLostIndex, message };
 }
 
-/** The damage of a hole; undefined when it took only what was removed. */
-export function damageOfHole(
-  hole: Hole,
-  firstIndex: number,
-): Finding | undefined {
-  const { segment, offset, lastLostIndex } = hole;
-  if (lastLostIndex < hole.firstLostIndex) {
-    const message = `no entry is lost: ${hole.message}`;
+/** Damage in a place, and the entries that it takes; undefined for none. */
+export function damage(
+  found: { segment: string; offset: number; message: string },
+  lost:
+    | { firstLostIndex: number; lastLostIndex: number; atLeast: boolean }
+    | undefined,
+): Finding {
+  const { segment, offset } = found;
+  if (lost === undefined) {
+    const message = `no entry is lost: ${found.message}`;
     return lossless("damage", { segment, offset, message });
   }
-  if (lastLostIndex < firstIndex) return undefined;
-  const firstLostIndex = Math.max(hole.firstLostIndex, firstIndex);
+  const { firstLostIndex, lastLostIndex, atLeast } = lost;
   const what = firstLostIndex === lastLostIndex
     ? `entry ${firstLostIndex} is lost`
     : `entries ${firstLostIndex} to ${lastLostIndex} are lost`;
-  const message = `${what}: ${hole.message}`;
+  const message = `${atLeast ? "at least " : ""}${what}: ${found.message}`;
   const kind = "damage";
   return { kind, segment, offset, firstLostIndex, lastLostIndex, message };
 }

@@ -37,10 +37,12 @@ export interface ReaderOptions {
   logger?: Logger | undefined;
   /** Where the log lives; mapped where FFI is granted, else files. */
   storage?: WalStorage | undefined;
+  /** "salvage" opens a damaged log as far as it is readable; none refuses. */
+  recovery?: "salvage" | undefined;
 }
 
 /** How to open a log for writing. */
-export interface WalOptions extends Omit<ReaderOptions, "format"> {
+export interface WalOptions extends Omit<ReaderOptions, "format" | "recovery"> {
   /** Size of a segment file, 64 KiB to 1 GiB. @default {67108864} */
   segmentBytes?: number | undefined;
   /** When an append counts as done. @default {"always"} */
@@ -204,7 +206,8 @@ function oneOf<T extends string>(
   return given as T;
 }
 
-function checkBoolean(name: "verifyReads", value: unknown): boolean {
+/** Checks an option that is true or false. */
+export function checkBoolean(name: "verifyReads", value: unknown): boolean {
   const given = value === undefined ? defaultOptions[name] : value;
   if (typeof given === "boolean") return given;
   throw new TypeError(
@@ -226,7 +229,8 @@ function checkMode(
   return given;
 }
 
-function checkFormat(
+/** Checks a format: its name, and the encoder if it is a custom one. */
+export function checkFormat(
   format: unknown,
 ): { format: string | undefined; encoder: Encoder | undefined } {
   if (format === undefined) return { format: undefined, encoder: undefined };
@@ -275,7 +279,8 @@ function checkEncoderName(name: string): void {
   );
 }
 
-function checkLogger(logger: unknown): Logger | undefined {
+/** Checks a logger; what it throws stays with it. */
+export function checkLogger(logger: unknown): Logger | undefined {
   if (logger === undefined) return undefined;
   const methods = ["debug", "info", "warn", "error"] as const;
   const wellFormed = isObject(logger) &&
@@ -307,7 +312,8 @@ function guarded(logger: Logger): Logger {
   };
 }
 
-function checkStorage(storage: unknown): StoragePort | undefined {
+/** Checks a storage. */
+export function checkStorage(storage: unknown): StoragePort | undefined {
   if (storage === undefined) return undefined;
   const port = storage as Partial<StoragePort> | null;
   if (isObject(storage) && typeof port!.openDirectory === "function") {

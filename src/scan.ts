@@ -32,14 +32,17 @@ import type { StorageFile } from "./storage.ts";
 const BUFFER_BYTES = 256 * 1024;
 
 /** A sliding window over a file. */
-class FileWindow {
+export class FileWindow {
   readonly #file: StorageFile;
-  readonly bytes = new Uint8Array(BUFFER_BYTES);
-  readonly view = viewOf(this.bytes);
+  /** What was read last. */
+  readonly bytes: Uint8Array<ArrayBuffer> = new Uint8Array(BUFFER_BYTES);
+  /** The same bytes as a view. */
+  readonly view: DataView<ArrayBuffer> = viewOf(this.bytes);
   readonly #words = new Int32Array(this.bytes.buffer);
   #start = 0;
   #filled = 0;
 
+  /** A window over `file`, empty so far. */
   constructor(file: StorageFile) {
     this.#file = file;
   }
@@ -100,14 +103,27 @@ export class FrameScanner {
     home: FrameHome,
     start: { offset: number; nextIndex: number },
     limit: number,
+    window: FileWindow = new FileWindow(file),
   ) {
-    this.#window = new FileWindow(file);
+    this.#window = window;
     this.#home = home;
     this.#limit = limit;
     this.offset = start.offset;
     this.nextIndex = start.nextIndex;
     this.completeEnd = start.offset;
     this.completeNextIndex = start.nextIndex;
+  }
+
+  /** Goes on elsewhere; `inBatch`: in a batch whose beginning is lost. */
+  resume(start: { offset: number; nextIndex: number }, inBatch: boolean): void {
+    this.offset = this.completeEnd = start.offset;
+    this.nextIndex = this.completeNextIndex = start.nextIndex;
+    this.#inBatch = inBatch;
+  }
+
+  /** Whether the last frame's batch goes on. */
+  get inBatch(): boolean {
+    return this.#inBatch;
   }
 
   /** Goes to the next frame; false at the hole or the limit. */
@@ -150,7 +166,8 @@ export class FrameScanner {
   }
 }
 
-function isSound(
+/** Whether the frame at `offset`, at `at` of the window, has its checksum. */
+export function isSound(
   window: FileWindow,
   at: number,
   offset: number,

@@ -36,7 +36,7 @@ import type { Identity, Link } from "./header.ts";
 import { rebuildIndex } from "./index_rebuild.ts";
 import { SegmentFile } from "./segment_file.ts";
 import { type IndexBuilder, isBlockValid } from "./segment_index.ts";
-import type { StorageDirectory } from "./storage.ts";
+import type { StorageDirectory, StorageFile } from "./storage.ts";
 
 /** One segment of an open log. */
 export class Segment {
@@ -64,6 +64,10 @@ export class Segment {
   builder: IndexBuilder | undefined;
   /** Told when the index in the file is damaged. */
   onDamagedIndex: ((path: string) => void) | undefined;
+  /** Finds the offset of each entry past damaged frames, in a salvaged log. */
+  offsetsOf:
+    | ((file: StorageFile) => Uint32Array<ArrayBuffer>)
+    | undefined;
   readonly #directory: StorageDirectory;
   readonly #salt: number;
   readonly #baseIndex: number;
@@ -294,8 +298,8 @@ export class Segment {
     if (file === undefined) return;
     try {
       const { identity, end } = this;
-      const rebuilt = rebuildIndex(file, identity, this.#baseIndex, end);
-      this.#rebuilt = rebuilt.offsets;
+      this.#rebuilt = this.offsetsOf?.(file) ??
+        rebuildIndex(file, identity, this.#baseIndex, end).offsets;
     } finally {
       file.close();
     }

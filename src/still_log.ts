@@ -1,63 +1,65 @@
 /**
  * A log seen without opening it for writing: no lock, no repair, not a byte
- * changed. It shows what recovery would keep. `walrus dump` and `stat` use it.
+ * changed. It shows what recovery would keep; with `recovery: "salvage"` what
+ * can be read of a damaged log. `openReader`, `walrus dump` and `stat` use it.
  *
- * Nobody needs to be writing. While somebody is, it is best effort: it ends
- * where the log ended at the look, and entries that are removed meanwhile
- * throw when they are read.
+ * It shows the log as it was when it was opened. A writer may go on meanwhile:
+ * what it appends is not seen, and entries that it removes throw when they
+ * are read.
  *
  * @module
  */
 
-import { AssertionError } from "./assert.ts";
-import { beginsAnew, type Chain, readChain } from "./chain.ts";
+import { beginsAnew } from "./chain.ts";
 import type { Encoder } from "./encoder.ts";
-import {
-  SegmentNotFoundError,
-  UnsupportedFormatError,
-  WalCorruptedError,
-} from "./errors.ts";
-import { FOOTER_BYTES, HEADER_BYTES } from "./format.ts";
+import { UnsupportedFormatError } from "./errors.ts";
+import { HEADER_BYTES } from "./format.ts";
+import { type FoundLog, type LogFacts, warnOfIndex } from "./found_log.ts";
 import { JsonEncoder } from "./json_encoder.ts";
 import { LogState } from "./log_state.ts";
+import type { Logger } from "./logger.ts";
+import { type Look, lookAtLog, openLogFolder } from "./look.ts";
 import { type ReaderParts, WalReader } from "./reader.ts";
-import { decide, type Verdict } from "./recovery.ts";
+import type { CheckedReaderOptions } from "./reader_options.ts";
 import { chainSegments } from "./repair.ts";
 import type { SegmentInfo } from "./report.ts";
+import { salvageLog } from "./salvage.ts";
 import { FrameScanner } from "./scan.ts";
 import type { StorageDirectory, StoragePort } from "./storage.ts";
 
-/** A writer that keeps writing makes every look differ: so many are taken. */
-const LOOKS_MAX = 5;
-
-/** What a folder holds, and what recovery would decide. */
-export interface Look {
-  /** The log's files. */
-  readonly chain: Chain;
-  /** Where it ends. */
-  readonly verdict: Verdict;
+/** What a reader is asked for; all of it is optional. */
+export interface StillOptions extends Partial<CheckedReaderOptions> {
+  /** Opens logs of formats that cannot be decoded, too: only reading throws. */
+  readonly anyFormat?: boolean | undefined;
 }
 
 /** A log that is only looked at. */
 export class StillLog extends WalReader {
-  /** The log's format name. */
-  readonly formatName: string;
   /** What was found. */
-  readonly look: Look;
+  readonly facts: LogFacts;
   readonly #folder: StorageDirectory;
+  #durableIndex: number | undefined;
   #closed = false;
 
   /** Made by `openStillLog`. */
-  constructor(parts: ReaderParts, look: Look, folder: StorageDirectory) {
+  constructor(parts: ReaderParts, facts: LogFacts, folder: StorageDirectory) {
     super(parts);
-    this.look = look;
-    this.formatName = look.chain.manifest.formatName;
+    this.facts = facts;
     this.#folder = folder;
   }
 
   /** "closed" once it was. */
   override get state(): "open" | "closed" {
     return this.#closed ? "closed" : "open";
+  }
+
+  /** The last entry that no power cut takes back; 0 for none. */
+  override get durableIndex(): number {
+    const { lastIndex } = this;
+    if (this.facts.closed || this.#closed) return lastIndex;
+    this.#durableIndex ??= this.facts.durableIndex();
+    const durable = Math.min(this.#durableIndex, lastIndex);
+    return durable < this.firstIndex ? 0 : durable;
   }
 
   /** The segment files that make up the log, in order. */
@@ -83,163 +85,118 @@ export class StillLog extends WalReader {
   }
 }
 
-/** Looks at the log in `path`; throws when there is none, or no sound one. */
-export function openStillLog(storage: StoragePort, path: string): StillLog {
+/**
+ * Opens the log in `path` to look at it; throws when there is none or, unless
+ * it is to be salvaged, no sound one.
+ */
+export function openStillLog(
+  storage: StoragePort,
+  path: string,
+  options: StillOptions = {},
+): StillLog {
   const startNs = storage.clock.monotonicNs();
   const folder = openLogFolder(storage, path);
   try {
-    const look = lookAtLog(folder);
-    const { chain, verdict } = look;
-    const { manifest } = chain;
-    const segments = chainSegments(folder, chain, verdict);
-    const firstIndex = beginsAnew(chain)
-      ? segments[0]!.baseIndex
-      : manifest.firstIndex;
-    const state = new LogState({
-      segments,
-      firstIndex,
-      generation: manifest.generation,
-      nextSegment: chain.nextSegment,
-    });
+    const found = options.salvage === true
+      ? salvageLog(folder, options.logger)
+      : soundLog(folder, options.logger);
+    const ms = (storage.clock.monotonicNs() - startNs) / 1e6;
     const parts: ReaderParts = {
       directory: folder.path,
       port: storage,
-      state,
-      encoder: encoderFor(manifest.formatName, folder.path),
-      verifyReads: true,
-      recovery: {
-        outcome: verdict.outcome,
-        entryCount: state.entryCount,
-        segmentsScanned: verdict.segmentsScanned,
-        ms: (storage.clock.monotonicNs() - startNs) / 1e6,
-        tornBytes: verdict.tornBytes,
-        savedPath: undefined,
-        gaps: [],
-      },
+      state: found.state,
+      encoder: encoderFor(found.facts.formatName, folder.path, options),
+      verifyReads: options.verifyReads ?? true,
+      recovery: { ...found.report, ms, savedPath: undefined },
     };
-    return new StillLog(parts, look, folder);
+    return new StillLog(parts, found.facts, folder);
   } catch (error) {
     folder.close();
     throw error;
   }
 }
 
-/** Opens the folder of a log to look at it; makes nothing. */
-export function openLogFolder(
-  storage: StoragePort,
-  path: string,
-): StorageDirectory {
-  const modes = { create: false, directoryMode: 0, fileMode: 0 };
-  const folder = storage.openDirectory(path, modes);
-  if (folder !== undefined) return folder;
-  throw new SegmentNotFoundError(
-    `Cannot read log "${path}": nothing is there, expected a log's folder`,
-    { path },
-  );
+/** The log as recovery would leave it. */
+function soundLog(
+  folder: StorageDirectory,
+  logger: Logger | undefined,
+): FoundLog {
+  const look = lookAtLog(folder);
+  const { chain, verdict } = look;
+  const { manifest } = chain;
+  const segments = chainSegments(folder, chain, verdict);
+  const { outcome, segmentsScanned, tornBytes, closed } = verdict;
+  const state = new LogState({
+    segments,
+    firstIndex: beginsAnew(chain)
+      ? segments[0]!.baseIndex
+      : manifest.firstIndex,
+    generation: manifest.generation,
+    nextSegment: chain.nextSegment,
+    damaged: warnOfIndex(logger),
+  });
+  const { entryCount } = state;
+  const { logId, formatName } = manifest;
+  const durableIndex = () => durableIndexOf(folder, look);
+  return {
+    state,
+    facts: { logId, formatName, closed, durableIndex },
+    report: { outcome, entryCount, segmentsScanned, tornBytes, gaps: [] },
+  };
 }
 
-/**
- * Reads the folder until two looks agree, or one finds a clean log. A hole
- * that has healed at the next look was a writer at work, not damage.
- */
-export function lookAtLog(folder: StorageDirectory): Look {
-  let earlier: string | undefined;
-  for (let i = 0; i < LOOKS_MAX; i++) {
-    const found = tryLook(folder);
-    if (found.look?.verdict.outcome === "clean") return found.look;
-    if (found.place === earlier) {
-      if (found.look === undefined) throw found.error;
-      return found.look;
-    }
-    earlier = found.place;
+/** The last entry before the durable mark, found by reading its segment. */
+function durableIndexOf(
+  folder: StorageDirectory,
+  { chain, verdict }: Look,
+): number {
+  const { segments } = chain;
+  const { number, offset } = verdict.durable;
+  const i = segments.findIndex((one) => one.identity.number === number);
+  const next = segments[i + 1]?.link;
+  if (next !== undefined && offset >= next.previousEnd) {
+    return next.previousLastIndex;
   }
-  return lookAtTail(folder);
-}
-
-interface Attempt {
-  readonly look: Look | undefined;
-  readonly error: unknown;
-  /** Where the log seemed to end; equal when nothing has changed. */
-  readonly place: string;
-}
-
-function tryLook(folder: StorageDirectory): Attempt {
+  const member = segments[i];
+  const file = member && folder.open(member.name, "read");
+  if (member === undefined || file === undefined) return 0;
   try {
-    const chain = chainOf(folder);
-    const verdict = decide(folder, chain);
-    const { number, offset } = verdict.end;
-    const place = `${number}:${offset}`;
-    return { look: { chain, verdict }, error: undefined, place };
-  } catch (error) {
-    // A segment that was there and is gone breaks an assertion of recovery,
-    // which relies on the lock.
-    const changing = error instanceof WalCorruptedError ||
-      error instanceof AssertionError;
-    if (!changing) throw error;
-    return { look: undefined, error, place: error.message };
-  }
-}
-
-/** What is there when a writer never rests: all up to the first hole. */
-function lookAtTail(folder: StorageDirectory): Look {
-  const chain = chainOf(folder);
-  const { name, identity, link } = chain.segments.at(-1)!;
-  const file = folder.open(name, "read");
-  const start = { offset: HEADER_BYTES, nextIndex: link.baseIndex };
-  if (file === undefined) {
-    const path = `${folder.path}/${name}`;
-    throw new SegmentNotFoundError(
-      `Cannot read log: "${path}" was removed meanwhile, expected it to stay`,
-      { path },
-    );
-  }
-  try {
-    const limit = identity.segmentBytes - FOOTER_BYTES;
-    const scanner = new FrameScanner(file, identity, start, limit);
+    const start = { offset: HEADER_BYTES, nextIndex: member.link.baseIndex };
+    const { identity } = member;
+    const scanner = new FrameScanner(file, identity, start, offset);
     while (scanner.next());
-    const end = { number: identity.number, offset: scanner.completeEnd };
-    return {
-      chain,
-      verdict: {
-        outcome: "clean",
-        closed: false,
-        durable: chain.manifest.mark,
-        end,
-        nextIndex: scanner.completeNextIndex,
-        endSegment: chain.segments.length - 1,
-        tornEnd: end.offset,
-        tornBytes: 0,
-        segmentsScanned: 1,
-      },
-    };
+    return scanner.nextIndex - 1;
   } finally {
     file.close();
   }
 }
 
-function chainOf(folder: StorageDirectory): Chain {
-  const chain = readChain(folder);
-  if (chain !== undefined) return chain;
-  const { path } = folder;
-  throw new SegmentNotFoundError(
-    `Cannot read log "${path}": there is no manifest, expected a log's folder`,
-    { path },
-  );
-}
-
-/** The format's encoder; one that cannot be had refuses every entry. */
-function encoderFor(formatName: string, path: string): Encoder | undefined {
-  if (formatName === "binary") return undefined;
-  if (formatName === "json") return new JsonEncoder();
+/** The format's encoder; refuses another one than the log has. */
+function encoderFor(
+  found: string,
+  path: string,
+  { format, encoder, anyFormat }: StillOptions,
+): Encoder | undefined {
+  if (format !== undefined && format !== found) {
+    throw new UnsupportedFormatError(
+      `Cannot open log "${path}" as "${format}": its format is "${found}", ` +
+        `expected that or no format`,
+      { found, supported: [format] },
+    );
+  }
+  if (found === "binary") return undefined;
+  if (found === "json") return new JsonEncoder();
+  if (encoder !== undefined) return encoder;
   const refuse = (): never => {
     throw new UnsupportedFormatError(
-      `Cannot read log "${path}": its format is "${formatName}", expected ` +
-        `"binary" or "json"; only the program that wrote it can decode it`,
-      { found: formatName, supported: ["binary", "json"] },
+      `Cannot read log "${path}": its format is "${found}", expected ` +
+        `"binary", "json" or the encoder of that name as the option format`,
+      { found, supported: ["binary", "json"] },
     );
   };
+  if (anyFormat !== true) refuse();
   return {
-    name: formatName,
+    name: found,
     byteLength: refuse,
     encode: refuse,
     encodeInto: refuse,

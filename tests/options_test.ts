@@ -430,6 +430,8 @@ describe("mod.ts", () => {
       "filesStorage",
       "mappedStorage",
       "memoryStorage",
+      "openReader",
+      "openReaderSync",
       "openWal",
       "openWalSync",
     ]);

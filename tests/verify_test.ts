@@ -7,7 +7,8 @@
 import { test } from "node:test";
 import { openWalSync, type Wal } from "../mod.ts";
 import type { Finding } from "../src/finding.ts";
-import { openLogFolder, openStillLog } from "../src/still_log.ts";
+import { openLogFolder } from "../src/look.ts";
+import { openStillLog } from "../src/still_log.ts";
 import { verifyLog, type VerifyReport } from "../src/verify.ts";
 import {
   assert,
@@ -196,8 +197,8 @@ test("verify() names the batch that a lost entry belongs to", () => {
   const offsets = frameOffsets(segment(THREE, 2));
   const expected = ["101", "102", "103"].map((index, i) => {
     const batch = i === 0 ? "" : " in the batch that begins with entry 101";
-    return `entry ${index} is lost: found a frame with a wrong checksum, ` +
-      `expected a sound frame of entry ${index}${batch}`;
+    return `entries 101 to 103 are lost: found a frame with a wrong ` +
+      `checksum, expected a sound frame of entry ${index}${batch}`;
   });
   for (let i = 0; i < 3; i++) {
     const found = onlyFinding(THREE, (files) => {
@@ -338,7 +339,7 @@ test("verify() finds what keeps the chain from being built", () => {
       (files) => files.get("manifest")![70]! ^= 1,
     ],
     [
-      "is missing though there is",
+      "no entry is lost: is missing though there are segments",
       manifestPath,
       (files) => files.delete("manifest"),
     ],
