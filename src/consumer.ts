@@ -7,7 +7,7 @@
 import { type Bounds, checkBounds, checkWhole } from "./calls.ts";
 import { checkNames, isObject, show } from "./checks.ts";
 import { isConsumerName } from "./consumer_record.ts";
-import type { Consumers } from "./consumers.ts";
+import { type Consumers, lagOf } from "./consumers.ts";
 import {
   IndexOutOfRangeError,
   WalClosedError,
@@ -86,7 +86,7 @@ export class Consumer implements ConsumerInfo {
 
   /** Entries between its position and the log's end. */
   get lag(): number {
-    return Math.max(0, this.#log.state.nextIndex - 1 - this.position);
+    return lagOf(this.position, this.#log.state);
   }
 
   /**
@@ -118,7 +118,8 @@ export class Consumer implements ConsumerInfo {
     const least = back ? state.firstIndex - 1 : -Infinity;
     checkBounds(bounds, `${verb} entry ${index}`, index, { least, most });
     const file = this.#file;
-    if (!back && index <= file.position) return;
+    const reached = Math.min(file.position, file.wanted.position);
+    if (!back && index <= reached) return;
     if (back) file.seekCount++;
     const { seekCount } = file;
     const watch = file.watch(index);
@@ -127,9 +128,10 @@ export class Consumer implements ConsumerInfo {
       if (watch.lost) throw takenAway(bounds, verb, index);
       // close() waits for this, so that being closed is no reason to stop.
       this.#log.consumers.checkOpen();
+      if (file.removed) throw this.#closedError();
       // A later seek wins over what was asked for before it.
       if (file.seekCount !== seekCount) return;
-      const covered = !back && index <= file.written.position;
+      const covered = !back && index <= file.wanted.position;
       const record = covered ? undefined : file.write(index, state.generation);
       rounds.touchOther(file);
       yield [rounds];
@@ -165,8 +167,11 @@ export class Consumer implements ConsumerInfo {
 
   #check(): void {
     this.#log.checkWritable();
-    if (!this.#closed) return;
-    throw new WalClosedError(
+    if (this.#closed) throw this.#closedError();
+  }
+
+  #closedError(): WalClosedError {
+    return new WalClosedError(
       `Cannot use consumer "${this.name}": it is closed, expected an open one`,
     );
   }
@@ -188,6 +193,8 @@ export function* openConsumer(
   log.checkWritable();
   checkName(name);
   const from = readFrom(options);
+  // Getters of the options are the caller's program.
+  log.checkWritable();
   const { consumers, state } = log;
   const known = consumers.find(name);
   const position = known?.position ?? startOf(log, from);

@@ -9,7 +9,6 @@ import { assert } from "./assert.ts";
 import { crc32 } from "./crc32.ts";
 import {
   getNumber,
-  getSafe,
   hasMagic,
   hex,
   isZero,
@@ -77,8 +76,10 @@ export function encodePosition(
   setSafe(view, CONSUMER.position, record.position);
   setSafe(view, CONSUMER.generation, record.generation);
   view.setUint32(CONSUMER.crc, recordCrc(bytes, owner), true);
-  const verdict = decodeRecord(bytes, owner);
-  assert(typeof verdict === "object", "a position must read back as written");
+  const back = decodeRecord(bytes, owner);
+  const same = typeof back === "object" && back.position === record.position &&
+    back.sequence === record.sequence && back.generation === record.generation;
+  assert(same, "a position must read back as written");
   return bytes;
 }
 
@@ -118,7 +119,7 @@ function decodeRecord(
   const logIdEnd = CONSUMER.logId + LOG_ID_BYTES;
   const record = {
     sequence: getNumber(view, CONSUMER.sequence),
-    position: getSafe(view, CONSUMER.position),
+    position: getNumber(view, CONSUMER.position),
     generation: getNumber(view, CONSUMER.generation),
   };
   const wellFormed = version === FORMAT_VERSION &&

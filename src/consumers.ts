@@ -16,11 +16,12 @@ import {
   type PositionOwner,
 } from "./consumer_record.ts";
 import { closedError } from "./calls.ts";
-import { WalCorruptedError } from "./errors.ts";
+import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
 import {
   CAUSE,
   CONSUMER_FILE_BYTES,
   CONSUMERS_FOLDER,
+  FORMAT_VERSION,
   TEMPORARY_EXTENSION,
 } from "./format.ts";
 import { createFresh, removeQuietly } from "./fresh_file.ts";
@@ -105,7 +106,9 @@ export class Consumers {
       this.#files.set(name, this.#readFile(directory, name));
     } catch (error) {
       // What the system refuses to read is not damaged.
-      if (!(error instanceof WalCorruptedError)) throw error;
+      const unusable = error instanceof WalCorruptedError ||
+        error instanceof UnsupportedFormatError;
+      if (!unusable) throw error;
       // It holds nobody back but itself: the log can be opened without it.
       this.#damaged.set(name, error);
       this.#parts.logger?.warn(`Consumer "${name}" cannot be read`, error);
@@ -126,10 +129,16 @@ export class Consumers {
     if (verdict.kind === "valid") {
       return new PositionFile(directory, owner, verdict);
     }
-    const found = verdict.kind === "version"
-      ? `it is of version ${verdict.version}`
-      : "it is damaged";
-    throw damagedFile(directory, name, found);
+    if (verdict.kind === "invalid") {
+      throw damagedFile(directory, name, "it is damaged");
+    }
+    const version = `version ${verdict.version}`;
+    throw new UnsupportedFormatError(
+      `Cannot use consumer "${name}": "${directory.path}/${name}" has ` +
+        `${version}, expected version ${FORMAT_VERSION}; a newer release of ` +
+        `this library reads it`,
+      { found: version, supported: [`version ${FORMAT_VERSION}`] },
+    );
   }
 
   /**
@@ -142,8 +151,8 @@ export class Consumers {
     const { segments, generation, nextIndex } = state;
     const changed: Syncable[] = [];
     for (const file of this.#files.values()) {
-      const { position, written } = file;
-      const kept = keptOf(position, written.generation, segments);
+      const { position, wanted } = file;
+      const kept = keptOf(position, wanted.generation, segments);
       const index = Math.min(kept, nextIndex - 1);
       if (closed && index === position) continue;
       file.confirm(file.write(index, generation));
@@ -157,7 +166,9 @@ export class Consumers {
 
   #removeTemporary(): void {
     for (const { name, kind } of this.#directory?.list() ?? []) {
-      const mine = name.startsWith(".") && name.endsWith(TEMPORARY_EXTENSION);
+      const inner = name.slice(1, -TEMPORARY_EXTENSION.length);
+      const mine = name === `.${inner}${TEMPORARY_EXTENSION}` &&
+        isConsumerName(inner);
       if (mine && kind === "file") removeQuietly(this.#directory!, name);
     }
   }
@@ -176,13 +187,13 @@ export class Consumers {
   }
 
   /** Where each stands, by name. */
-  list(nextIndex: number): ConsumerInfo[] {
+  list(log: LogState): ConsumerInfo[] {
     const files = [...this.#files.values()]
       .sort((a, b) => a.name < b.name ? -1 : 1);
     return files.map(({ name, position }) => ({
       name,
       position,
-      lag: Math.max(0, nextIndex - 1 - position),
+      lag: lagOf(position, log),
     }));
   }
 
@@ -278,6 +289,12 @@ function damagedFile(
       `begin anew`,
     { segment, offset: 0, firstLostIndex: 0, lastLostIndex: 0 },
   );
+}
+
+/** How many of the log's entries are behind a position. */
+export function lagOf(position: number, log: LogState): number {
+  const from = Math.max(position, log.firstIndex - 1);
+  return Math.max(0, log.nextIndex - 1 - from);
 }
 
 /** What cuts later than a position's generation have left of it. */

@@ -1,6 +1,6 @@
 /**
- * One consumer's file: writes positions into the record that is not the last
- * durable one, so that a crash always leaves a sound one.
+ * One consumer's file: writes positions over the record that no promise rests
+ * on, so that a crash always leaves a sound one.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import {
   type PositionOwner,
   type PositionRecord,
 } from "./consumer_record.ts";
-import { SegmentNotFoundError } from "./errors.ts";
+import { SegmentNotFoundError, WalError } from "./errors.ts";
 import { CONSUMER_RECORD_OFFSETS } from "./format.ts";
 import type {
   StorageDirectory,
@@ -36,18 +36,20 @@ export class PositionFile implements Syncable {
   position: number;
   /** Counts the calls of `seek`: an earlier `ack` must not undo one. */
   seekCount = 0;
+  /** Whether it was taken away. */
+  removed = false;
   readonly #directory: StorageDirectory;
   readonly #owner: PositionOwner;
   readonly #watches = new Set<Watch>();
   #file: StorageFile | undefined;
-  #written: PositionRecord;
+  #wanted: PositionRecord;
   #confirmed = 0;
-  /** The record that a sync has covered … */
+  /** The record that a sync has covered, and its sequence. */
   #slot: number;
-  /** … and whether the other one holds a newer one. */
-  #dirty = false;
+  #durable: number;
+  /** The sequence of the record that the file was given last. */
+  #stored: number;
   #syncing = 0;
-  #removed = false;
   #closeWhenIdle = false;
 
   /** A file as it was read, or was made. */
@@ -59,26 +61,26 @@ export class PositionFile implements Syncable {
     this.#directory = directory;
     this.#owner = owner;
     this.name = owner.name;
-    this.#written = found.record;
+    this.#wanted = found.record;
     this.#slot = found.slot;
+    this.#durable = this.#stored = found.record.sequence;
     this.position = found.record.position;
   }
 
-  /** The last position that was written, durable or not. */
-  get written(): PositionRecord {
-    return this.#written;
+  /** The last position that was asked for, durable or not. */
+  get wanted(): PositionRecord {
+    return this.#wanted;
   }
 
-  /** Writes a position; it counts once a sync has covered it. */
+  /**
+   * Asks for a position; the next sync writes it. Not at once: a record that
+   * a sync is covering must stay as it is until that has returned.
+   */
   write(position: number, generation: number): PositionRecord {
-    const sequence = this.#written.sequence + 1;
-    const record = { sequence, position, generation };
-    const slot = 1 - this.#slot;
-    const bytes = encodePosition(record, this.#owner);
-    this.#open().writeAt(bytes, CONSUMER_RECORD_OFFSETS[slot]!);
-    this.#dirty = true;
-    this.#written = record;
-    return record;
+    this.#open();
+    const sequence = this.#wanted.sequence + 1;
+    this.#wanted = { sequence, position, generation };
+    return this.#wanted;
   }
 
   /** A sync has covered this record. */
@@ -93,7 +95,7 @@ export class PositionFile implements Syncable {
     for (const watch of this.#watches) {
       if (watch.index > index) watch.lost = true;
     }
-    if (Math.max(this.position, this.#written.position) <= index) return false;
+    if (Math.max(this.position, this.#wanted.position) <= index) return false;
     this.confirm(this.write(index, generation));
     return true;
   }
@@ -111,7 +113,7 @@ export class PositionFile implements Syncable {
   }
 
   #open(): StorageFile {
-    assert(!this.#removed, "a removed consumer has no position");
+    assert(!this.removed, "a removed consumer has no position");
     this.#file ??= this.#directory.open(this.name, "write");
     if (this.#file !== undefined) return this.#file;
     const path = `${this.#directory.path}/${this.name}`;
@@ -123,16 +125,24 @@ export class PositionFile implements Syncable {
   }
 
   sync(): void {
-    this.#file?.sync();
-    this.#covered(this.#written.sequence);
+    if (this.removed) return;
+    if (this.#stored > this.#durable) {
+      // A sync of it is in flight: this one covers the same record.
+      this.#open().sync();
+      this.#covered(this.#stored);
+    }
+    if (!this.#store()) return;
+    this.#open().sync();
+    this.#covered(this.#stored);
   }
 
   syncSoon(done: SyncDone): void {
-    if (this.#file === undefined) {
-      queueMicrotask(done);
+    const failed = this.#tryStore();
+    if (failed !== undefined || this.#file === undefined) {
+      queueMicrotask(() => done(failed));
       return;
     }
-    const { sequence } = this.#written;
+    const sequence = this.#stored;
     this.#syncing++;
     this.#file.syncSoon((error) => {
       this.#syncing--;
@@ -142,15 +152,36 @@ export class PositionFile implements Syncable {
     });
   }
 
+  #tryStore(): WalError | undefined {
+    try {
+      this.#store();
+      return undefined;
+    } catch (error) {
+      if (error instanceof WalError) return error;
+      throw error;
+    }
+  }
+
+  /** Puts what is wanted over the record that no promise rests on. */
+  #store(): boolean {
+    if (this.removed || this.#stored === this.#wanted.sequence) return false;
+    assert(this.#stored === this.#durable, "one record is always whole");
+    const bytes = encodePosition(this.#wanted, this.#owner);
+    const offset = CONSUMER_RECORD_OFFSETS[1 - this.#slot]!;
+    this.#open().writeAt(bytes, offset);
+    this.#stored = this.#wanted.sequence;
+    return true;
+  }
+
   #covered(sequence: number): void {
-    if (!this.#dirty || sequence !== this.#written.sequence) return;
+    if (sequence <= this.#durable) return;
+    this.#durable = sequence;
     this.#slot = 1 - this.#slot;
-    this.#dirty = false;
   }
 
   /** It is gone from the folder: nothing of it is synced any more. */
   remove(): void {
-    this.#removed = true;
+    this.removed = true;
     this.close();
   }
 

@@ -296,7 +296,7 @@ export class Wal extends WalReader {
   /** All consumers, by name. */
   consumers(): ConsumerInfo[] {
     this.#appends.checkOpen();
-    return this.#parts.consumers.list(this.#state.nextIndex);
+    return this.#parts.consumers.list(this.#state);
   }
 
   /** Ends the growing segment and begins a new one, unless it is empty. */
