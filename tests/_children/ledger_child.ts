@@ -6,8 +6,9 @@
  * numbers: `append`, `note` (an append that waits for no sync), `batch`,
  * `commit` (a transaction). `cut N` drops the last N entries, `behead N` the
  * first, `reset N` all, leaving out N indexes. `loop CALLERS ROUNDS` appends
- * in so many loops at once. `open`, `flush`, `rotate`, `read` and `close` are
- * what they are called. `tests/_ledger.ts` reads the report:
+ * in so many loops at once, `fill VERB N FROM` N entries at a time, until that
+ * fails. `open`, `flush`, `rotate`, `read` and `close` are what they are
+ * called. `tests/_ledger.ts` reads the report:
  *
  * - `try ID VERB …` before a call, with absolute indexes,
  * - `in ID` or `out ID` when it returned, and the log changed or did not,
@@ -48,9 +49,19 @@ const ATTEMPTS = 3;
 let wal: Wal | undefined;
 let count = 0;
 
-/** In one write: a killed process has said it wholly or not at all. */
+/** At once, as far as a pipe takes it: what a killed process said is out. */
 function say(line: string): void {
-  fs.writeSync(1, line + "\n");
+  const bytes = new TextEncoder().encode(line + "\n");
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += fs.writeSync(1, bytes, at, bytes.length - at);
+    } catch (error) {
+      // A pipe that is full, and that the other side does not let block.
+      const { code, name } = error as { code?: string; name?: string };
+      if (code !== "EAGAIN" && name !== "WouldBlock") throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
+  }
 }
 
 function sayError(id: number, error: unknown): void {
@@ -68,14 +79,20 @@ function extent({ nextIndex, length }: Wal): string {
   return `${nextIndex - length} to ${nextIndex}`;
 }
 
-/** One call; a change of the log is told as soon as the call returns. */
+/**
+ * One call; a change of the log is told as soon as the call returns. Whether
+ * it succeeded.
+ */
 async function attempt(
   what: string,
   call: (wal: Wal) => unknown,
   changes = false,
-): Promise<void> {
+): Promise<boolean> {
   const id = ++count;
-  if (wal === undefined) return say(`none ${id}`);
+  if (wal === undefined) {
+    say(`none ${id}`);
+    return false;
+  }
   say(`try ${id} ${what}`);
   const before = extent(wal);
   let result: { value: unknown } | undefined;
@@ -92,8 +109,10 @@ async function attempt(
     const { value } = result!;
     if (value instanceof Promise) await value;
     say(`ack ${id}`);
+    return true;
   } catch (error) {
     sayError(id, error);
+    return false;
   }
 }
 
@@ -137,7 +156,7 @@ function append(
   blocking: boolean,
   verb: "append" | "note",
   serials: readonly number[],
-): Promise<unknown> {
+): Promise<boolean[]> {
   const options = verb === "note" ? { durable: false } : {};
   return Promise.all(serials.map((serial) => {
     const entry = entryOf(serial);
@@ -150,7 +169,22 @@ function append(
   }));
 }
 
-function commit(blocking: boolean, serials: readonly number[]): unknown {
+function batch(
+  blocking: boolean,
+  serials: readonly number[],
+): Promise<boolean> {
+  const entries = serials.map(entryOf);
+  return attempt(
+    `batch ${serials.join(" ")}`,
+    (wal) => blocking ? wal.appendBatchSync(entries) : wal.appendBatch(entries),
+    true,
+  );
+}
+
+function commit(
+  blocking: boolean,
+  serials: readonly number[],
+): Promise<boolean> {
   return attempt(
     `commit ${serials.join(" ")}`,
     (wal) => {
@@ -203,6 +237,24 @@ function loop(callers: number, rounds: number): Promise<unknown> {
   }));
 }
 
+/** Writes until a call fails; the disk must be small. */
+async function fill(
+  blocking: boolean,
+  verb: string,
+  entryCount: number,
+  from: number,
+): Promise<void> {
+  for (let serial = from;; serial += entryCount) {
+    const serials = Array.from({ length: entryCount }, (_, i) => serial + i);
+    const succeeded = verb === "batch"
+      ? [await batch(blocking, serials)]
+      : verb === "commit"
+      ? [await commit(blocking, serials)]
+      : await append(blocking, verb === "note" ? "note" : "append", serials);
+    if (succeeded.includes(false)) return;
+  }
+}
+
 async function run(line: string): Promise<unknown> {
   const [twin, verb, ...args] = line.split(" ");
   const blocking = twin === "sync";
@@ -213,15 +265,8 @@ async function run(line: string): Promise<unknown> {
     case "append":
     case "note":
       return await append(blocking, verb, numbers);
-    case "batch": {
-      const entries = numbers.map(entryOf);
-      return await attempt(
-        `batch ${args.join(" ")}`,
-        (wal) =>
-          blocking ? wal.appendBatchSync(entries) : wal.appendBatch(entries),
-        true,
-      );
-    }
+    case "batch":
+      return await batch(blocking, numbers);
     case "commit":
       return await commit(blocking, numbers);
     case "cut":
@@ -238,6 +283,8 @@ async function run(line: string): Promise<unknown> {
         verb,
         (wal) => blocking ? wal.rotateSync() : wal.rotate(),
       );
+    case "fill":
+      return await fill(blocking, args[0]!, numbers[1]!, numbers[2]!);
     case "loop":
       return await loop(numbers[0]!, numbers[1]!);
     case "read":
