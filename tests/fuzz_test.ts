@@ -12,7 +12,8 @@
 import { describe, it } from "node:test";
 import process from "node:process";
 import { openWalSync, type Wal } from "../mod.ts";
-import { openLogFolder, openStillLog } from "../src/still_log.ts";
+import { openLogFolder } from "../src/look.ts";
+import { openStillLog } from "../src/still_log.ts";
 import type { StoragePort } from "../src/storage.ts";
 import { verifyLog } from "../src/verify.ts";
 import { assert } from "./_assert.ts";

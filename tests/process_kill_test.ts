@@ -12,6 +12,8 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "./_assert.ts";
+import { budgetOf, replay, seedOf } from "./_budget.ts";
+import { KillLane } from "./_kill_lane.ts";
 import {
   HAS_FFI,
   type Runtime,
@@ -19,6 +21,11 @@ import {
   temporaryFolder,
 } from "./_storages.ts";
 import { REAL, SEGMENT_BYTES, startWriter, texts } from "./_wal.ts";
+
+const FILE = "tests/process_kill_test.ts";
+const KILLS = budgetOf({ smoke: 40, long: 15_000 });
+const SEED = seedOf();
+const RUNTIME_NAMES = ["deno", "bun", "node"] as const;
 
 const KINDS = (["mapped", "files"] as const).filter((kind) =>
   kind === "files" || HAS_FFI
@@ -34,7 +41,7 @@ function inRuntimes(
   title: string,
   body: (runtime: Runtime, kind: "mapped" | "files") => Promise<void>,
 ): void {
-  for (const name of ["deno", "bun", "node"] as const) {
+  for (const name of RUNTIME_NAMES) {
     const runtime = RUNTIMES.find((one) => one.name === name);
     for (const kind of KINDS) {
       const skip = runtime === undefined
@@ -48,6 +55,32 @@ function inRuntimes(
     }
   }
 }
+
+describe("B-1 killed at any instant, nothing is lost that a call had written", () => {
+  for (const [nth, name] of RUNTIME_NAMES.entries()) {
+    const runtime = RUNTIMES.find((one) => one.name === name);
+    const skip = runtime === undefined
+      ? `no WALRUS_${name.toUpperCase()}`
+      : false;
+    it(`writers on ${name}`, { skip, timeout: 86_400_000 }, async () => {
+      // The budget is that of all three.
+      const kills = Math.floor((KILLS + nth) / RUNTIME_NAMES.length);
+      await using lane = new KillLane(runtime!, SEED);
+      const startMs = performance.now();
+      try {
+        for (let i = 0; i < kills; i++) await lane.kill();
+      } catch (error) {
+        const { message } = error as Error;
+        throw new Error(`B-1 ${message}\n${replay(FILE)}`, { cause: error });
+      }
+      const seconds = (performance.now() - startMs) / 1000;
+      console.log(
+        `B-1 ${name}: seed ${SEED}, ${JSON.stringify(lane.counts)}, ` +
+          `${(kills / seconds).toFixed(1)} kills/s`,
+      );
+    });
+  }
+});
 
 describe("kill -9", () => {
   inRuntimes(
