@@ -64,13 +64,15 @@ export function checkBoolean(doing: Doing, name: string, given: unknown): void {
   );
 }
 
-/** A function. */
+/** A function, which may be left out unless it is `required`. */
 export function checkFunction(
   doing: Doing,
   name: string,
   given: unknown,
+  required = false,
 ): void {
-  if (given === undefined || typeof given === "function") return;
+  if (typeof given === "function") return;
+  if (given === undefined && !required) return;
   throw new TypeError(
     `Cannot ${doing}: ${name} is ${show(given)}, expected a function`,
   );

@@ -86,6 +86,22 @@ export class Control {
     if (fault !== undefined) throw fault;
   }
 
+  /**
+   * `enter` for what is told later: who dies meanwhile is told nothing, and
+   * no throw reaches a program that has nobody to catch it.
+   */
+  enterSoon(
+    operation: Operation,
+    name: string,
+  ): { fault: StorageError | undefined } | undefined {
+    try {
+      return { fault: this.enter(operation, name) };
+    } catch (reason) {
+      if (reason instanceof CrashNow) return undefined;
+      throw reason;
+    }
+  }
+
   /** `enter` for a write: whoever dies in it may have done a part of it. */
   enterWrite(name: string, writing: Writing): StorageError | undefined {
     this.writing = writing;

@@ -120,7 +120,9 @@ export class SimulatedDirectory implements StorageDirectory {
   syncSoon(done: SyncDone): void {
     assert(!this.#syncing, `two asynchronous syncs of ${this.path}`);
     this.#assertOpen();
-    const fault = this.#control.enter("directorySync", this.path);
+    const entered = this.#control.enterSoon("directorySync", this.path);
+    if (entered === undefined) return;
+    const { fault } = entered;
     const upTo = [...this.#control.disk.changes];
     this.#syncing = true;
     this.#control.later(() => {

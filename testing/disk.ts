@@ -8,6 +8,8 @@
 
 import { Inode } from "./inode.ts";
 
+type Bytes = Uint8Array<ArrayBuffer>;
+
 /** Names, as the running system sees them and as the platter has them. */
 export class Folder {
   readonly live: Map<string, Node> = new Map<string, Node>();
@@ -170,6 +172,34 @@ export class Disk {
     return new Map(
       files.filter(([inode]) => inode.bytesDurable < inode.bytes),
     );
+  }
+
+  /** Puts a file there, all of it durable, or takes it away. */
+  plant({ folder, name }: Place, bytes: Bytes | undefined): void {
+    for (const table of [folder.live, folder.durable]) table.delete(name);
+    if (bytes === undefined) return;
+    const inode = new Inode(bytes.length);
+    inode.write(bytes, 0);
+    for (const page of inode.dirtyPages()) inode.writeBack(page);
+    inode.bytesDurable = inode.bytes;
+    for (const table of [folder.live, folder.durable]) table.set(name, inode);
+  }
+
+  /** What is there and what is not durable of it, in words. */
+  describe(): string[] {
+    const dirty = this.dirty();
+    const unsized = this.unsized();
+    const lines: string[] = [];
+    for (const [inode, path] of this.files()) {
+      const pages = dirty.get(inode)?.pages ?? [];
+      const forgotten = [...inode.forgotten.keys()];
+      lines.push(
+        `${path}: ${inode.bytes} bytes, dirty [${pages}]` +
+          (forgotten.length > 0 ? `, forgotten [${forgotten}]` : "") +
+          (unsized.has(inode) ? ", size not durable" : ""),
+      );
+    }
+    return [...lines, ...this.changes.map(({ text }) => `pending: ${text}`)];
   }
 
   /** Bytes taken by files with a name, and by those that `held` keeps. */

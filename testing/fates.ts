@@ -9,7 +9,10 @@ import { PAGE_WORDS, SECTOR_WORDS, type Words } from "./inode.ts";
 import type { Garbage } from "./options.ts";
 import type { Random } from "./random.ts";
 
-/** What a power cut makes of a page that was not synced. */
+/**
+ * What a power cut makes of a page that was not synced: as it was, as it is,
+ * or some of its sectors of 512 bytes as they were and the others as they are.
+ */
 export type Fate = "old" | "new" | "torn";
 
 /** How a file's dirty pages fare together. */

@@ -87,7 +87,8 @@ export interface WritebackFailure {
 
 /**
  * The power is off or the process dead: the program must not go on. A hook
- * of `onCall` throws it, and every call on a dead disk.
+ * of `onCall` throws it, and so do calls on a dead disk; but what a dead
+ * program awaits never ends.
  *
  * @example Die at the third call
  * ```ts

@@ -109,7 +109,10 @@ export class SimulatedFile implements StorageFile {
 
   syncSoon(done: SyncDone): void {
     assert(!this.#syncing, `two asynchronous syncs of ${this.#path}`);
-    let fault = this.#enter("syncSoon");
+    this.#assertUsable(0);
+    const entered = this.#control.enterSoon("syncSoon", this.#path);
+    if (entered === undefined) return;
+    let { fault } = entered;
     const { random } = this.#control;
     const inode = this.#inode;
     const owed = new Set(inode.dirtyPages());

@@ -2,6 +2,23 @@
  * A disk that can crash, in memory and from a seed: the storage with which
  * Walrus is tested, for the tests of programs that use it.
  *
+ * `simulatedStorage()` makes such a disk, `checkEveryCrash()` crashes a whole
+ * program on one; docs/testing-your-program.md is the guide.
+ *
+ * @example Pull the plug
+ * ```ts
+ * import { openWal } from "@walrus/wal";
+ * import { simulatedStorage } from "@walrus/wal/testing";
+ *
+ * const storage = simulatedStorage({ seed: 7 });
+ * const wal = await openWal("log", { storage });
+ * await wal.append("Hello World!");
+ *
+ * const found = storage.crash();
+ * await using again = await openWal("log", { storage: found });
+ * console.log(again.get(1).text()); // Hello World!
+ * ```
+ *
  * @module
  */
 

@@ -6,7 +6,20 @@
  * @module
  */
 
-/** Numbers that only look random. */
+import { checkWhole } from "./checks.ts";
+
+/**
+ * Numbers that only look random: what a workload needs in order to do the
+ * same each time.
+ *
+ * @example The same seed, the same numbers
+ * ```ts
+ * import { Random } from "@walrus/wal/testing";
+ *
+ * const [one, other] = [new Random(7), new Random(7)];
+ * console.log(one.int(100) === other.int(100)); // true
+ * ```
+ */
 export class Random {
   #a: number;
   #b: number;
@@ -14,7 +27,8 @@ export class Random {
   #counter = 1;
 
   /** More words name more streams: `new Random(seed, round)`. */
-  constructor(seed: number, stream = 0, substream = 0) {
+  constructor(seed: number, stream: number = 0, substream: number = 0) {
+    checkWhole("make a Random", "seed", seed ?? null, 0);
     // Seeds above 32 bits count whole; sfc32 asks for 12 rounds of mixing.
     this.#a = seed | 0;
     this.#b = (stream ^ Math.floor(seed / 2 ** 32)) | 0;
@@ -52,8 +66,15 @@ export class Random {
     return this.fraction() < probability;
   }
 
-  /** One of them; there must be one. */
+  /**
+   * One of them.
+   *
+   * @throws {RangeError} when there is none
+   */
   pick<T>(items: readonly T[]): T {
+    if (items.length === 0) {
+      throw new RangeError("Cannot pick: there are no items, expected one");
+    }
     return items[this.int(items.length)] as T;
   }
 

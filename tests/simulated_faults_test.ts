@@ -14,12 +14,7 @@ import {
   SimulatedStorage,
   simulatedStorage,
 } from "../testing/mod.ts";
-import {
-  assert,
-  assertEquals,
-  assertThrows,
-  type ErrorClass,
-} from "./_assert.ts";
+import { assertEquals, assertThrows, type ErrorClass } from "./_assert.ts";
 import {
   filled,
   mapped,
@@ -109,6 +104,19 @@ test("dropCache shows the platter's bytes of forgotten pages", () => {
   assertEquals(pagesOf(storage), "23");
   log.dropCache();
   assertEquals(pagesOf(storage), "13");
+});
+
+test("dropCache takes no page from a mapping", () => {
+  const { storage, log } = synced(1);
+  const region = log.map()!;
+  region.bytes.fill(2);
+  storage.failNext("sync", "EIO");
+  assertThrows(() => log.sync(), StorageError);
+  log.dropCache();
+  assertEquals([pagesOf(storage), region.bytes[0]], ["2", 2]);
+  region.release();
+  log.dropCache();
+  assertEquals(pagesOf(storage), "1");
 });
 
 test("each open file reports another's failed sync once", () => {
@@ -273,12 +281,23 @@ test("what cannot be mapped takes space as it is written", () => {
 });
 
 test("syncs that lie lose what they were asked to keep", () => {
-  const { storage, directory, log } = synced(1, { honestSyncs: false });
-  log.syncSoon((error) => assertEquals(error, undefined));
-  directory.syncSoon((error) => assertEquals(error, undefined));
-  storage.settle();
-  assert(outcomes((seed) => pagesOf(storage.image({ seed }))).includes("gone"));
-  assertEquals(pagesOf(storage.processDeath()), "1");
+  for (const soon of [false, true]) {
+    const { storage, directory, log } = synced(1, {
+      honestSyncs: false,
+      shortFiles: true,
+    });
+    if (soon) {
+      for (const synced of [log, directory]) {
+        synced.syncSoon((error) => assertEquals(error, undefined));
+      }
+      storage.settle();
+    }
+    const lost: CrashOptions = { pages: () => "old", names: () => true };
+    assertEquals(pagesOf(storage.image({ ...lost, sizes: () => PAGE })), "0");
+    assertEquals(storage.pendingSizes().length, 1);
+    assertEquals(pagesOf(storage.image({ names: () => false })), "gone");
+    assertEquals(pagesOf(storage.processDeath()), "1");
+  }
 });
 
 test("a hook that crashes the disk ends the call it looked at", () => {

@@ -30,7 +30,13 @@ const checks = [
   ["lint", deno, ["lint"]],
   ["types (deno)", deno, ["check"]],
   ["types (tsc)", process.execPath, [tsc, "--noEmit", "-p", ROOT]],
-  ["documentation", deno, ["doc", "--lint", "mod.ts", "src/storage.ts"]],
+  ["documentation", deno, [
+    "doc",
+    "--lint",
+    "mod.ts",
+    "src/storage.ts",
+    "testing/mod.ts",
+  ]],
   ["package", deno, ["publish", "--dry-run", "--allow-dirty"]],
 ];
 
