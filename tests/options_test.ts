@@ -43,6 +43,18 @@ const WRONG_TYPES: readonly [Record<string, unknown>, string][] = [
   [{ sync: null }, "sync is null"],
   [{ syncIntervalMs: "1" }, 'syncIntervalMs is "1"'],
   [{ syncIntervalMs: null }, "syncIntervalMs is null"],
+  ...(["transactionTimeoutMs", "transactionCleanupIntervalMs"] as const)
+    .flatMap((name): [Record<string, unknown>, string][] => [
+      [{ [name]: "1" }, `${name} is "1"`],
+      [{ [name]: 1n }, `${name} is 1n`],
+      [{ [name]: null }, `${name} is null`],
+      [{ [name]: true }, `${name} is true`],
+      [{ [name]: new Date(5) }, `${name} is an object of Date`],
+    ]),
+  [{ maxTransactionEntries: "1000" }, 'maxTransactionEntries is "1000"'],
+  [{ maxTransactionEntries: 1n }, "maxTransactionEntries is 1n"],
+  [{ maxTransactionEntries: null }, "maxTransactionEntries is null"],
+  [{ maxTransactionEntries: [] }, "maxTransactionEntries is an array"],
   [{ maxEntryBytes: {} }, "maxEntryBytes is"],
   [{ maxEntryBytes: 1n }, "maxEntryBytes is 1n"],
   [{ verifyReads: 1 }, "verifyReads is 1"],
@@ -83,6 +95,21 @@ const WRONG_VALUES: readonly [Record<string, unknown>, string][] = [
   [{ syncIntervalMs: 1.5 }, "syncIntervalMs is 1.5"],
   [{ syncIntervalMs: 2 ** 31 }, "syncIntervalMs is 2147483648"],
   [{ syncIntervalMs: NaN }, "syncIntervalMs is NaN"],
+  ...(["transactionTimeoutMs", "transactionCleanupIntervalMs"] as const)
+    .flatMap((name) =>
+      [0, -1, 0.5, NaN, Infinity, -Infinity, 2 ** 31].map(
+        (ms): [Record<string, unknown>, string] => [
+          { [name]: ms },
+          `${name} is ${ms}`,
+        ],
+      )
+    ),
+  ...[0, -1, 1.5, NaN, Infinity, 2 ** 24 + 1, 2 ** 53].map(
+    (count): [Record<string, unknown>, string] => [
+      { maxTransactionEntries: count },
+      `maxTransactionEntries is ${count}`,
+    ],
+  ),
   [{ maxEntryBytes: -1 }, "maxEntryBytes is -1"],
   [{ maxEntryBytes: 2 ** 30 + 1 }, "maxEntryBytes is"],
   [{ maxEntryBytes: 0.5 }, "maxEntryBytes is 0.5"],
@@ -192,6 +219,9 @@ describe("openWal(): options", () => {
     const least: WalOptions = {
       segmentBytes: 65536,
       syncIntervalMs: 1,
+      transactionTimeoutMs: 1,
+      transactionCleanupIntervalMs: 1,
+      maxTransactionEntries: 1,
       maxEntryBytes: 0,
       format: encoderNamed("x"),
     };
@@ -202,6 +232,9 @@ describe("openWal(): options", () => {
     const again = await place.open({
       segmentBytes: 2 ** 30,
       syncIntervalMs: 2 ** 31 - 1,
+      transactionTimeoutMs: 2 ** 31 - 1,
+      transactionCleanupIntervalMs: 2 ** 31 - 1,
+      maxTransactionEntries: 2 ** 24,
       sync: "interval",
       format: encoderNamed("x"),
       recovery: "strict",
