@@ -48,8 +48,12 @@ export class CutFolder {
     directory.makeFolder(CUT_FOLDER);
     directory.makeFolder(folder);
     this.#folder = folder;
-    this.path = `${directory.path}/${folder}`;
     return folder;
+  }
+
+  /** Something is in it. */
+  #used(): void {
+    this.path = `${this.#parts.directory.path}/${this.#folder}`;
   }
 
   /** Copies the torn bytes of the last segment that stays. */
@@ -63,6 +67,7 @@ export class CutFolder {
     try {
       const target = `${this.#open()}/${name}.from-${end.offset}`;
       copyRange(directory, source, target, end.offset, tornEnd);
+      this.#used();
     } catch (error) {
       // A full disk must not keep the log shut: nobody was promised these.
       if (!(error instanceof StorageError)) throw error;
@@ -91,6 +96,7 @@ export class CutFolder {
     try {
       for (const { name } of kept) {
         directory.rename(name, `${this.#open()}/${name}`);
+        this.#used();
       }
     } catch (error) {
       // They are off the chain: the next open finds them again.
@@ -113,6 +119,7 @@ function copyRange(
 ): void {
   const temporary = name + TEMPORARY_EXTENSION;
   const target = directory.create(temporary, to - from);
+  let whole = false;
   try {
     const piece = new Uint8Array(Math.min(to - from, 1024 * 1024));
     for (let at = from; at < to; at += piece.length) {
@@ -120,8 +127,11 @@ function copyRange(
       target.writeAt(piece.subarray(0, count), at - from);
     }
     target.sync();
+    directory.rename(temporary, name);
+    whole = true;
   } finally {
     target.close();
+    // Half a copy is of no use, and may hold the last free space.
+    if (!whole) removeQuietly(directory, temporary);
   }
-  directory.rename(temporary, name);
 }

@@ -253,6 +253,14 @@ export function segmentNumberOf(name: string): number | undefined {
   return number >= 1 && number <= NUMBER_MAX ? number : undefined;
 }
 
+/** The number in the name of a manifest in the making, if it is one. */
+export function manifestTurnOf(name: string): number | undefined {
+  const match = /^manifest\.(\d+)\.tmp$/.exec(name);
+  if (match === null) return undefined;
+  const turn = Number(match[1]);
+  return turn <= NUMBER_MAX ? turn : undefined;
+}
+
 /** Whether the library makes files of this name on the way to others. */
 export function isTemporaryName(name: string): boolean {
   return /^(segment_\d{20}\.wal|manifest\.\d+)\.tmp$/.test(name);

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { MANIFEST_BYTES, MANIFEST_NAME } from "./format.ts";
+import { MANIFEST_BYTES, MANIFEST_NAME, manifestTurnOf } from "./format.ts";
 import { createFresh, removeQuietly } from "./fresh_file.ts";
 import { encodeManifest, type Manifest } from "./manifest.ts";
 import { runSoon, type Steps } from "./steps.ts";
@@ -22,21 +22,23 @@ export interface Prepared {
 /** Writes the manifests of one open log. */
 export class ManifestKeeper {
   readonly #directory: StorageDirectory;
-  readonly #describe: (closed: boolean) => Manifest;
-  #asked = 0;
+  /** How the log is; set once after making. */
+  describe!: (closed: boolean) => Manifest;
+  #asked: number;
   #installed = 0;
   #segment = 0;
   #renewing: Promise<void> | undefined;
   #ended = false;
   readonly #temporary = new Set<string>();
 
-  /** A keeper for the log in `directory`, as `describe` says it is. */
-  constructor(
-    directory: StorageDirectory,
-    describe: (closed: boolean) => Manifest,
-  ) {
+  /**
+   * A keeper for the log in `directory`, in which manifests in the making may
+   * have been left behind: its own get other names.
+   */
+  constructor(directory: StorageDirectory, leftovers: readonly string[] = []) {
     this.#directory = directory;
-    this.#describe = describe;
+    const turns = leftovers.map((name) => manifestTurnOf(name) ?? 0);
+    this.#asked = Math.max(0, ...turns);
   }
 
   /**
@@ -79,7 +81,7 @@ export class ManifestKeeper {
     const turn = ++this.#asked;
     try {
       if (this.#ended) return;
-      const manifest = this.#describe(closed);
+      const manifest = this.describe(closed);
       file.writeAt(encodeManifest(manifest), 0);
       yield [file];
       if (turn > this.#installed && !this.#ended) {

@@ -28,7 +28,7 @@ import {
   placeSegment,
   prepareSegment,
 } from "./log_state.ts";
-import { ManifestKeeper } from "./manifest_keeper.ts";
+import { ManifestKeeper, type Prepared } from "./manifest_keeper.ts";
 import { NOWHERE, type Position } from "./mark.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { RecoveryReport } from "./report.ts";
@@ -98,13 +98,18 @@ function* openLocked(parts: OpenParts): Steps<Wal> {
   parts.lock.verify();
   const { storage } = parts;
   const { logger } = options;
-  const repaired = yield* repair({
-    storage,
-    directory,
-    chain,
-    verdict,
-    logger,
-  });
+  const names = chain.leftovers.map(({ name }) => name);
+  const keeper = new ManifestKeeper(directory, names);
+  // What must be there gets its room before what is kept aside.
+  const room = keeper.prepare();
+  let repaired: Repaired;
+  try {
+    const cut = { storage, directory, chain, verdict, logger };
+    repaired = yield* repair(cut);
+  } catch (error) {
+    keeper.discard(room);
+    throw error;
+  }
   if (verdict.outcome === "torn") {
     const { tornBytes } = verdict;
     const where = repaired.savedPath ?? "nowhere: the disk is full";
@@ -116,6 +121,8 @@ function* openLocked(parts: OpenParts): Steps<Wal> {
     : firstIndex;
   const log = { logId, formatName };
   return yield* start(parts, log, encoder, {
+    keeper,
+    room,
     repaired,
     firstIndex: first,
     unlink: chain.leftovers.filter((one) => !one.keep).map((one) => one.name),
@@ -207,6 +214,8 @@ function* createLog(parts: OpenParts): Steps<Wal> {
   }
   const encoder = formatName === "json" ? new JsonEncoder() : options.encoder;
   return yield* start(parts, log, encoder, {
+    keeper: new ManifestKeeper(directory),
+    room: undefined,
     repaired: {
       segments: [segment],
       generation: 0,
@@ -237,6 +246,9 @@ function removeResidue(directory: StorageDirectory): void {
 }
 
 interface Found {
+  readonly keeper: ManifestKeeper;
+  /** Room for its first manifest, where it was made ahead. */
+  readonly room: Prepared | undefined;
   readonly repaired: Repaired;
   readonly firstIndex: number;
   readonly unlink: readonly string[];
@@ -257,11 +269,10 @@ function* start(
   const { storage, directory, options, lock } = parts;
   const joined = join(parts, log, encoder, found);
   const { state, writer, rounds, rotation, holder } = joined;
-  const keeper = new ManifestKeeper(
-    directory,
-    (closed) => state.describe(log, rounds, closed),
-  );
+  const { keeper } = found;
+  keeper.describe = (closed) => state.describe(log, rounds, closed);
   let consumers: Consumers | undefined;
+  let { room } = found;
   try {
     const { logger, directoryMode, fileMode } = options;
     const modes = { directoryMode, fileMode };
@@ -270,12 +281,15 @@ function* start(
     consumers = new Consumers(parts);
     consumers.rounds = rounds;
     yield* consumers.settle(state, found.closedEnd !== undefined);
-    yield* keeper.replace(false);
+    const given = room ?? keeper.prepare();
+    room = undefined;
+    yield* keeper.install(given, false);
     yield [directory];
     // Only a durable manifest without them lets segments go.
     for (const name of found.unlink) removeQuietly(directory, name);
     if (found.closedEnd === undefined) writer.writeWatermark();
   } catch (error) {
+    if (room !== undefined) keeper.discard(room);
     consumers?.close();
     state.close();
     throw error;
