@@ -183,6 +183,12 @@ export class Control {
     });
   }
 
+  /** Faults and the like are for a disk that still works. */
+  assertRunning(doing: string): void {
+    if (!this.stopped) return;
+    throw new CrashNow(`Cannot ${doing}: this disk has crashed`);
+  }
+
   #assertAlive(operation: Operation, name: string): void {
     if (!this.stopped) return;
     throw new CrashNow(

@@ -53,6 +53,25 @@ export class Disk {
     return node;
   }
 
+  /** The folder of a path; `make` makes it, durable, with its parents. */
+  openFolder(path: string, make: boolean): Node | undefined {
+    let folder = this.root;
+    for (const name of path.split("/")) {
+      if (name === "" || name === ".") continue;
+      const node = folder.live.get(name);
+      if (node instanceof Inode) return node;
+      if (node === undefined && !make) return undefined;
+      const next = node ?? new Folder();
+      if (make) {
+        for (const table of [folder.live, folder.durable]) {
+          table.set(name, next);
+        }
+      }
+      folder = next;
+    }
+    return folder;
+  }
+
   change(text: string, node: Node, add?: Place, drop?: Place): void {
     drop?.folder.live.delete(drop.name);
     add?.folder.live.set(add.name, node);

@@ -22,7 +22,6 @@ import { SimulatedDirectory } from "./directory.ts";
 import { Disk, Folder } from "./disk.ts";
 import {
   checkWritebackFailure,
-  CrashNow,
   type FailOptions,
   failure,
   type Operation,
@@ -176,20 +175,10 @@ export class SimulatedStorage implements StoragePort {
     options: DirectoryOptions,
   ): StorageDirectory | undefined {
     this.#control.check("openDirectory", path);
-    let folder = this.#control.disk.root;
-    for (const name of path.split("/")) {
-      if (name === "" || name === ".") continue;
-      const node = folder.live.get(name);
-      if (node instanceof Inode) {
-        throw failure("openDirectory", path, "ENOTDIR");
-      }
-      if (node === undefined && !options.create) return undefined;
-      const next = node ?? new Folder();
-      if (options.create) {
-        folder.live.set(name, next);
-        folder.durable.set(name, next);
-      }
-      folder = next;
+    const folder = this.#control.disk.openFolder(path, options.create);
+    if (folder === undefined) return undefined;
+    if (folder instanceof Inode) {
+      throw failure("openDirectory", path, "ENOTDIR");
     }
     return new SimulatedDirectory(this.#control, path, folder);
   }
@@ -257,7 +246,7 @@ export class SimulatedStorage implements StoragePort {
     options: FailOptions = {},
   ): void {
     const rule = new Rule(operation, code, options);
-    this.#assertAlive("let calls fail");
+    this.#control.assertRunning("let calls fail");
     this.#control.rules.push(rule);
   }
 
@@ -287,7 +276,7 @@ export class SimulatedStorage implements StoragePort {
    */
   failWriteback(options: WritebackFailure = {}): number {
     checkWritebackFailure(options);
-    this.#assertAlive("let writeback fail");
+    this.#control.assertRunning("let writeback fail");
     const { name = "", code = "EIO" } = options;
     let count = 0;
     for (const [inode, { path, pages }] of this.#control.disk.dirty()) {
@@ -407,10 +396,5 @@ export class SimulatedStorage implements StoragePort {
   /** Never a seed of before, or ids and salts would come again. */
   #childSeed(seed = this.#seeds.uint32()): number {
     return new Random(this.seed, seed, 5).uint32();
-  }
-
-  #assertAlive(doing: string): void {
-    if (!this.dead) return;
-    throw new CrashNow(`Cannot ${doing}: this disk has crashed`);
   }
 }
