@@ -114,6 +114,12 @@ export function restart(nextIndex: number): Contents {
   return { firstIndex: nextIndex, nextIndex, last: undefined };
 }
 
+function linkOf({ last }: Contents, index: number): Link | undefined {
+  let at = last;
+  while (at !== undefined && at.index > index) at = at.previous;
+  return at?.index === index ? at : undefined;
+}
+
 /** How many entries. */
 export function countOf({ firstIndex, nextIndex }: Contents): number {
   return nextIndex - firstIndex;
@@ -181,30 +187,32 @@ export class History {
   /** Somebody was promised that no crash takes this version away. */
   acknowledge(version: Version): void {
     this.#durable = Math.max(this.#durable, version.number);
+    for (const one of this.#consumers.values()) one.settle(this.#durable);
     this.revision++;
   }
 
   /** A step that takes away all above `lastIndex`. */
   proposeCut(what: string, lastIndex: number): Version {
     const version = this.propose(what, shorten(this.current, lastIndex));
-    this.#lower(version, lastIndex);
+    this.#lower(version, lastIndex, false);
     return version;
   }
 
   /** A step that takes away all; the next entry gets `nextIndex`. */
   proposeReset(what: string, nextIndex: number): Version {
     const version = this.propose(what, restart(nextIndex));
-    this.#lower(version, nextIndex - 1);
-    this.#front.changeWith(version, () => nextIndex, false);
+    this.#lower(version, nextIndex - 1, true);
+    const options = { ahead: false, anew: true };
+    this.#front.changeWith(version, () => nextIndex, options);
     return version;
   }
 
-  #lower(version: Version, lastIndex: number): void {
+  #lower(version: Version, lastIndex: number, anew: boolean): void {
     for (const one of this.#consumers.values()) {
       const lower = (position: number | undefined) =>
         position === undefined ? undefined : Math.min(position, lastIndex);
       // A position that is lowered before the log is cut loses nothing.
-      one.changeWith(version, lower, true);
+      one.changeWith(version, lower, { ahead: true, anew });
     }
   }
 
@@ -241,6 +249,13 @@ export class History {
       this.revision++;
       done();
     };
+  }
+
+  /** The version that brought an entry; none when it is not there. */
+  versionOf(index: number): Version | undefined {
+    const link = linkOf(this.current, index);
+    if (link === undefined) return undefined;
+    return this.versions.find((version) => linkOf(version, index) === link);
   }
 
   /** What a crash at this instant may leave. */
@@ -289,6 +304,17 @@ export function exactly(found: FoundLog, what: string): Expected {
   };
 }
 
+/** Where a consumer may stand in a version; never above its end. */
+export function placesOf(
+  one: Uncertain<number | undefined> | undefined,
+  { number, nextIndex }: Version,
+): Set<number | undefined> {
+  const places = one?.allowed(number) ?? [undefined];
+  return new Set(
+    [...places].map((place) => place && Math.min(place, nextIndex - 1)),
+  );
+}
+
 /** What is wrong with where the consumers stand, if anything. */
 export function checkConsumers(
   { consumers: expected, front }: Expected,
@@ -298,16 +324,14 @@ export function checkConsumers(
   const equal = versions.filter((one) => findVersion([one], found, front));
   const names = new Set([...expected.keys(), ...found.consumers.keys()]);
   for (const name of names) {
-    const position = found.consumers.get(name);
+    const place = found.consumers.get(name);
     const allowed = new Set(
-      equal.flatMap(({ number }) => [
-        ...expected.get(name)?.allowed(number) ?? [undefined],
-      ]),
+      equal.flatMap((version) => [...placesOf(expected.get(name), version)]),
     );
-    if (allowed.has(position)) continue;
-    const one = [...allowed].map((place) => place ?? "nowhere").join(", ");
-    return `consumer "${name}" stands at ${position ?? "nowhere"}, allowed ` +
-      `was ${one}`;
+    if (allowed.has(place)) continue;
+    const places = [...allowed].map((one) => one ?? "nowhere").join(", ");
+    return `consumer "${name}" stands at ${place ?? "nowhere"}, allowed was ` +
+      places;
   }
   return undefined;
 }

@@ -21,8 +21,13 @@ interface Event<T> {
   readonly cut: Cut | undefined;
   /** The change may be on the disk although the cut is not. */
   readonly ahead: boolean;
+  /** The log began anew: of cuts before it the disk may have lost all. */
+  readonly anew: boolean;
   done: boolean;
 }
+
+/** What a change with a cut is like. */
+export type CutOptions = Pick<Event<unknown>, "ahead" | "anew">;
 
 /** All that one number may be. */
 export class Uncertain<T> {
@@ -37,14 +42,24 @@ export class Uncertain<T> {
 
   /** It is about to change; the returned function says that it has. */
   change(change: Change<T>): () => void {
-    const event = { change, cut: undefined, ahead: false, done: false };
+    const alone = { cut: undefined, ahead: false, anew: false };
+    const event = { change, ...alone, done: false };
     this.#events.push(event);
     return () => void (event.done = true);
   }
 
-  /** It changes with a cut of the log, or also `ahead` of it. */
-  changeWith(cut: Cut, change: Change<T>, ahead: boolean): void {
-    this.#events.push({ change, cut, ahead, done: false });
+  /** It changes with a cut of the log. */
+  changeWith(cut: Cut, change: Change<T>, options: CutOptions): void {
+    this.#events.push({ change, cut, ...options, done: false });
+  }
+
+  /** No crash undoes the cuts up to version `number`. */
+  settle(number: number): void {
+    for (const event of this.#events) {
+      if (event.cut !== undefined && event.cut.number <= number) {
+        event.done = true;
+      }
+    }
   }
 
   /** As it is now: what is done later does not change it. */
@@ -56,9 +71,15 @@ export class Uncertain<T> {
   /** What it may be when the log is found to be version `number`. */
   allowed(number: number): Set<T> {
     let found = new Set([this.#first]);
-    for (const { change, cut, ahead, done } of this.#events) {
+    const isThere = (cut: Cut) => cut.number <= number && cut.state !== "void";
+    const newest = this.#events.findLastIndex(({ cut, anew }) =>
+      anew && cut !== undefined && isThere(cut)
+    );
+    for (const [nth, { change, cut, ahead, done }] of this.#events.entries()) {
       if (cut?.state === "void") continue;
-      const certain = cut === undefined ? done : cut.number <= number;
+      const certain = cut === undefined
+        ? done
+        : isThere(cut) && (done || nth >= newest);
       const possible = cut === undefined || ahead;
       const changed = [...found].map(change);
       if (certain) found = new Set(changed);

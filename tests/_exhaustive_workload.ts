@@ -1,0 +1,389 @@
+/**
+ * Short workloads, all of them: what a log is asked to do, how it is asked,
+ * and what it may hold whenever the power goes.
+ *
+ * @module
+ */
+
+import {
+  type Consumer,
+  openWal,
+  openWalSync,
+  type Wal,
+  type WalOptions,
+} from "../mod.ts";
+import { IndexOutOfRangeError } from "../src/errors.ts";
+import { Disk } from "../testing/disk.ts";
+import {
+  blame,
+  checkConsumers,
+  type Contents,
+  explain,
+  extend,
+  History,
+  NOTHING,
+  type Version,
+} from "./_crash_history.ts";
+import { LOG, SteadyStorage } from "./_exhaustive_disk.ts";
+import {
+  entryOf,
+  type Judge,
+  type Look,
+  namesOf,
+  type Only,
+  type Outcome,
+  Violation,
+} from "./_exhaustive_judge.ts";
+
+/** Data of an entry that takes one page with its header. */
+const PAGE_DATA_BYTES = 4096 - 40;
+const CONSUMER = "worker";
+
+/** How a workload is run. */
+export interface Variant {
+  /** An empty disk, or a log of three entries in two segments, durable. */
+  readonly base: "new" | "filled";
+  readonly storage: "mapped" | "files";
+  /** Blocking; each call awaited; all calls started before a sync ends. */
+  readonly way: "blocking" | "awaited" | "together";
+  readonly sync: "always" | "never";
+}
+
+/** What a log can be asked to do. */
+export const OPERATIONS: Readonly<
+  Record<string, (life: Life) => Promise<void> | void>
+> = {
+  append1: (life) => life.append(PAGE_DATA_BYTES),
+  append3: (life) => life.append(PAGE_DATA_BYTES + 2 * 4096),
+  batch: (life) => life.append(50, 4000, 50),
+  rotate: (life) => life.rotate(),
+  truncateAfter: (life) => life.truncateAfter(life.contents.nextIndex - 2),
+  truncateAll: (life) => life.truncateAfter(0),
+  truncateBefore: (life) => life.truncateBefore(life.contents.nextIndex - 1),
+  reset: (life) => life.reset(life.contents.nextIndex + 5),
+  ack: (life) => life.ack(),
+  flush: (life) => life.flush(),
+  idle: (life) => life.idle(),
+  reopen: (life) => life.reopen(),
+};
+
+/** A call, and what it does to the history. */
+interface Call {
+  readonly blocking: () => unknown;
+  readonly soon: () => Promise<unknown>;
+  /** The version that it makes; none when it changes no entry. */
+  readonly version?: Version;
+  /** What is promised when it has returned, or its promise has resolved. */
+  readonly done: () => void;
+}
+
+/** One open log and what is known of it. */
+export class Life {
+  readonly #variant: Variant;
+  readonly #options: WalOptions;
+  readonly #judge: Judge;
+  readonly #look: Look;
+  readonly #storage: SteadyStorage;
+  readonly #pending = new Set<Promise<unknown>>();
+  #wal!: Wal;
+  #consumer: Consumer | undefined;
+  #history = new History(NOTHING);
+  #serial = 0;
+  /** Whether instants are judged: shorter workloads have judged the others. */
+  #armed = false;
+  /** Closed, and not opened again yet. */
+  #closed = false;
+  #failure: unknown;
+  #allowed = {
+    revision: -1,
+    power: new Set<string>(),
+    death: new Set<string>(),
+  };
+
+  constructor(variant: Variant, judge: Judge, seed: number, only?: Only) {
+    const { sync } = variant;
+    const mapped = variant.storage === "mapped";
+    this.#variant = variant;
+    this.#judge = judge;
+    this.#look = judge.looker({ mapped, depth: 0 }, only);
+    this.#storage = new SteadyStorage(new Disk(), { mapped, number: 0, seed });
+    const storage = this.#storage;
+    this.#options = { storage, sync, segmentBytes: 65536 };
+    storage.watch = (when, call) => this.#crash(`${when} ${call}`);
+  }
+
+  /** Runs a workload; throws what was found wrong. */
+  async run(operations: readonly string[]): Promise<void> {
+    this.#armed = operations.length === 0;
+    await this.#begin();
+    for (const [nth, operation] of operations.entries()) {
+      this.#armed = nth === operations.length - 1;
+      await (OPERATIONS[operation] as typeof OPERATIONS[string])(this);
+      this.#crash(`after ${operation}`);
+      if (this.#variant.way === "awaited") await this.#settle();
+      if (this.#failure !== undefined) throw this.#failure;
+    }
+    await this.#settle();
+    this.#crash("at the end");
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** What the log holds. */
+  get contents(): Contents {
+    return this.#history.current;
+  }
+
+  async #begin(): Promise<void> {
+    await this.#open();
+    if (this.#variant.base === "new") return;
+    this.append(100, 200);
+    this.rotate();
+    this.append(300);
+    await this.#await(this.#wal.flush());
+    await this.ack();
+    await this.#settle();
+    const { position } = this.#consumer!;
+    const consumers = new Map([[CONSUMER, position]]);
+    this.#history = new History(this.contents, consumers);
+  }
+
+  // ---- operations
+
+  /** Appends entries of these sizes, several as a batch. */
+  append(...sizes: number[]): void {
+    const wal = this.#wal;
+    const history = this.#history;
+    const entries = sizes.map((bytes) => entryOf(++this.#serial, bytes));
+    const first = entries[0]!;
+    const one = entries.length === 1;
+    const version = history.propose("append", extend(history.current, entries));
+    this.#call({
+      blocking: () =>
+        one ? wal.appendSync(first) : wal.appendBatchSync(entries),
+      soon: () => one ? wal.append(first) : wal.appendBatch(entries),
+      version,
+      done: () => {
+        if (this.#variant.sync === "always") history.acknowledge(version);
+      },
+    });
+  }
+
+  truncateAfter(asked: number): void {
+    const wal = this.#wal;
+    const history = this.#history;
+    const { firstIndex, nextIndex } = history.current;
+    const index = Math.max(firstIndex - 1, asked);
+    const nothing = index === nextIndex - 1;
+    // Then what an earlier one took away is promised to be gone.
+    const version = nothing
+      ? history.versions.findLast(({ what }) => what === "truncate")
+      : history.proposeCut("truncate", index);
+    this.#call({
+      blocking: () => wal.truncateAfterSync(index),
+      soon: () => wal.truncateAfter(index),
+      ...nothing ? {} : { version: version! },
+      done: () => version && history.acknowledge(version),
+    });
+  }
+
+  truncateBefore(asked: number): void {
+    const wal = this.#wal;
+    const index = Math.max(this.contents.firstIndex, asked);
+    this.#call({
+      blocking: () => wal.truncateBeforeSync(index),
+      soon: () => wal.truncateBefore(index),
+      done: this.#history.raiseFront(index),
+    });
+  }
+
+  reset(nextIndex: number): void {
+    const wal = this.#wal;
+    const history = this.#history;
+    const version = history.proposeReset("reset", nextIndex);
+    this.#call({
+      blocking: () => wal.resetSync(nextIndex),
+      soon: () => wal.reset(nextIndex),
+      version,
+      done: () => history.acknowledge(version),
+    });
+  }
+
+  rotate(): void {
+    const wal = this.#wal;
+    this.#call({
+      blocking: () => wal.rotateSync(),
+      soon: () => wal.rotate(),
+      done: () => {},
+    });
+  }
+
+  flush(): void {
+    const wal = this.#wal;
+    const history = this.#history;
+    const { current } = history;
+    this.#call({
+      blocking: () => wal.flushSync(),
+      soon: () => wal.flush(),
+      done: () => history.acknowledge(current),
+    });
+  }
+
+  /** A consumer acknowledges all that is there; it has no blocking twin. */
+  async ack(): Promise<void> {
+    const history = this.#history;
+    const { firstIndex, nextIndex } = history.current;
+    if (this.#consumer === undefined) {
+      const made = this.#wal.consumers().length > 0
+        ? () => {}
+        : history.moveConsumer(CONSUMER, firstIndex - 1);
+      this.#consumer = await this.#await(this.#wal.consumer(CONSUMER));
+      made();
+    }
+    const consumer = this.#consumer;
+    const done = history.moveUp(CONSUMER, nextIndex - 1);
+    const entry = history.versionOf(nextIndex - 1);
+    this.#start(consumer.ack(nextIndex - 1), () => {
+      // The entry is made durable first.
+      if (entry !== undefined) history.acknowledge(entry);
+      done();
+    });
+    if (this.#variant.way === "blocking") await this.#settle();
+  }
+
+  /** Nobody writes for a while: a watermark may be written. */
+  idle(): void {
+    this.#storage.clock.advance(3000);
+  }
+
+  async reopen(): Promise<void> {
+    const history = this.#history;
+    const { current } = history;
+    if (this.#variant.way === "blocking") this.#wal.closeSync();
+    else await this.#await(this.#wal.close());
+    this.#consumer = undefined;
+    await this.#settle();
+    history.acknowledge(current);
+    history.raiseFront(current.firstIndex)();
+    this.#closed = true;
+    this.#crash("after close");
+    this.#closed = false;
+    await this.#open();
+    this.#compare(current);
+  }
+
+  // ---- calls
+
+  async #open(): Promise<void> {
+    this.#wal = this.#variant.way === "blocking"
+      ? openWalSync(LOG, this.#options)
+      : await this.#await(openWal(LOG, this.#options));
+  }
+
+  #call({ blocking, soon, version, done }: Call): void {
+    if (this.#variant.way === "blocking") blocking();
+    else this.#start(soon(), done);
+    if (version !== undefined) this.#history.accept(version);
+    this.#compare(this.#history.current);
+    if (this.#variant.way === "blocking") done();
+  }
+
+  /** What the log says of itself is what it should hold. */
+  #compare({ firstIndex, nextIndex }: Contents): void {
+    const wal = this.#wal;
+    const first = firstIndex === nextIndex ? 0 : firstIndex;
+    if (wal.nextIndex === nextIndex && wal.firstIndex === first) return;
+    this.#fail(
+      new Violation(
+        `the log says ${wal.firstIndex} and next ${wal.nextIndex}, expected ` +
+          `${first} and ${nextIndex}`,
+      ),
+    );
+  }
+
+  #start(promise: Promise<unknown>, done: () => void): void {
+    this.#pending.add(promise);
+    promise.then(done, (error) => this.#rejected(error))
+      .finally(() => this.#pending.delete(promise));
+  }
+
+  /** Only what waits for an entry that was taken away may be. */
+  #rejected(error: unknown): void {
+    const truncated = error instanceof IndexOutOfRangeError &&
+      error.reason === "truncated" && this.#variant.way === "together";
+    if (!truncated) this.#fail(error);
+  }
+
+  /** Lets syncs end, one at a time, until a promise settles. */
+  async #await<T>(promise: Promise<T>): Promise<T> {
+    let settled = false;
+    const ended = () => void (settled = true);
+    promise.then(ended, ended);
+    for (;;) {
+      await hop();
+      if (settled) return await promise;
+      this.#crash("while a call waits");
+      if (!this.#storage.settle()) throw new Error("A promise never settles");
+    }
+  }
+
+  /** Lets all syncs end, those of the background, too. */
+  async #settle(): Promise<void> {
+    for (;;) {
+      await hop();
+      this.#crash("while syncs end");
+      if (this.#storage.settle()) continue;
+      if (this.#pending.size > 0) throw new Error("A promise never settles");
+      return;
+    }
+  }
+
+  // ---- crashes
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+  }
+
+  /** All that a crash at this instant could leave is judged. */
+  #crash(what: string): void {
+    if (!this.#armed || this.#failure !== undefined) return;
+    const { power, death } = this.#expect();
+    const closed = this.#closed;
+    try {
+      this.#look(this.#storage, {
+        what,
+        revision: this.#history.revision + (closed ? 0.5 : 0),
+        power: (outcome) => {
+          if (!power.has(outcome.name)) return this.#explain(outcome);
+          return closed && !outcome.clean ? "expected it closed" : undefined;
+        },
+        death: (outcome) =>
+          death.has(outcome.name) ? undefined : this.#explain(outcome),
+      });
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #expect(): { power: Set<string>; death: Set<string> } {
+    const { revision } = this.#history;
+    if (this.#allowed.revision === revision) return this.#allowed;
+    const expected = this.#history.expected();
+    const power = namesOf(expected, expected.afterPowerLoss);
+    const death = namesOf(expected, expected.afterDeath);
+    this.#allowed = { revision, power, death };
+    return this.#allowed;
+  }
+
+  #explain({ found }: Outcome): string {
+    const expected = this.#history.expected();
+    const { ever, front, afterPowerLoss } = expected;
+    const wrong = checkConsumers(expected, ever, found);
+    return `${blame(ever, afterPowerLoss, found, front)}; ` +
+      `${wrong ?? ""}\n${explain(afterPowerLoss, found)}`;
+  }
+}
+
+/** Lets continuations run. */
+async function hop(): Promise<void> {
+  for (let hops = 0; hops < 16; hops++) await undefined;
+}
