@@ -72,6 +72,7 @@ function readFrame(
   offset: number,
 ): Uint8Array<ArrayBuffer> | undefined {
   const head = new Uint8Array(FRAME_HEADER_BYTES);
+  if (offset + head.length > file.bytes) return undefined;
   if (file.readAt(head, offset) < head.length) return undefined;
   const view = viewOf(head);
   if (!isPlausibleFrame(view, 0, offset, file.bytes, number)) return undefined;
