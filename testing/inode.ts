@@ -44,7 +44,7 @@ export class Inode {
   mappings = 0;
   /** Stores reached it through a mapping, so some may have been caught. */
   mapped = false;
-  /** The whole page cache; undefined while nobody changed anything. */
+  /** The whole page cache; undefined while it was never mapped. */
   #words: Words | undefined;
   /** Without `#words`: the pages of the cache that the platter has not. */
   readonly #ahead: Map<number, Words> = new Map();
@@ -89,13 +89,30 @@ export class Inode {
   }
 
   write(source: Uint8Array<ArrayBuffer>, offset: number): void {
-    if (source.length === 0) return;
-    this.live().set(source, offset);
-    const last = Math.floor((offset + source.length - 1) / PAGE_BYTES);
-    for (let page = Math.floor(offset / PAGE_BYTES); page <= last; page++) {
+    const end = offset + source.length;
+    for (let at = offset; at < end;) {
+      const page = Math.floor(at / PAGE_BYTES);
+      const to = Math.min(end, (page + 1) * PAGE_BYTES);
+      this.#writePage(page, source.subarray(at - offset, to - offset), at);
       this.forgotten.delete(page);
       this.taken[page] = 1;
+      at = to;
     }
+  }
+
+  #writePage(
+    page: number,
+    bytes: Uint8Array<ArrayBuffer>,
+    offset: number,
+  ): void {
+    if (this.#words !== undefined) {
+      this.live().set(bytes, offset);
+      return;
+    }
+    // A page that others may hold is never changed.
+    const words = this.cached(page).slice();
+    new Uint8Array(words.buffer).set(bytes, offset - page * PAGE_BYTES);
+    this.#ahead.set(page, words);
   }
 
   /** Zeros; the pages that lie wholly inside take no space any more. */
@@ -123,9 +140,9 @@ export class Inode {
 
   dirtyPages(): number[] {
     const pages = this.#words === undefined
-      ? this.#ahead.keys()
-      : this.pages.keys();
-    return [...pages].filter((page) => {
+      ? [...this.#ahead.keys()].sort((a, b) => a - b)
+      : [...this.pages.keys()];
+    return pages.filter((page) => {
       if (this.#holds(page, this.pages[page] as Words)) return false;
       const clean = this.forgotten.get(page);
       return clean === undefined || !this.#holds(page, clean);
