@@ -69,7 +69,7 @@ export interface PortCall {
 
 /** Which calls of an operation fail. */
 export interface FailOptions {
-  /** How many fail, one after the other. @default {1} */
+  /** How many fail one after the other; `Infinity` is all. @default {1} */
   readonly count?: number | undefined;
   /** How many pass before the first that fails. @default {0} */
   readonly after?: number | undefined;
