@@ -118,7 +118,8 @@ export class Model {
       ([name, position]) => ({
         name,
         position,
-        lag: Math.max(0, this.nextIndex - 1 - position),
+        // Entries that were removed are not waited for.
+        lag: this.nextIndex - 1 - Math.max(position, this.#base - 1),
       }),
     );
   }
