@@ -64,6 +64,15 @@ const COMMANDS: Record<string, () => string | Promise<string>> = {
     return "closed";
   },
 
+  /** Opens, and a consumer acknowledges 7 of 9 entries. */
+  async consume(): Promise<string> {
+    wal = await openWal(path, given);
+    for (let i = 1; i <= 9; i++) wal.appendSync(textOf(i));
+    const consumer = await wal.consumer("worker");
+    await consumer.ack(7);
+    return `acknowledged ${consumer.position}`;
+  },
+
   /** Appends for ever and reports each acknowledged index. */
   async burst(): Promise<string> {
     for (;;) {
