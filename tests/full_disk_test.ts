@@ -199,9 +199,8 @@ class Scene implements AsyncDisposable {
   }
 
   #inTheMaking(): string[] {
-    return Object.keys(systemFingerprint(this.log)).filter((name) =>
-      name.endsWith(".tmp") || /^LOCK\.owner\./.test(name)
-    );
+    return fs.readdirSync(this.log, { recursive: true }).map(String)
+      .filter((name) => name.endsWith(".tmp") || /^LOCK\.owner\./.test(name));
   }
 
   /** What is free. */
@@ -325,7 +324,7 @@ class Story {
     const actions: [number, string, () => unknown][] = [
       [3, "fill", () => scene.fill(twin, verb, random.between(1, 6))],
       [4, verb, () => this.#write(`${twin} ${verb}`, random.between(1, 20))],
-      [1, "huge", () => this.#write(`${twin} ${verb}`, 500)],
+      [1, "huge", () => this.#write(`${twin} ${verb}`, 250)],
       [3, "note", () => this.#note(twin)],
       [2, "cut", () => scene.tell(`${twin} cut ${random.int(300)}`)],
       [2, "behead", () => scene.tell(`${twin} behead ${random.int(900)}`)],
