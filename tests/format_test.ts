@@ -1021,6 +1021,99 @@ describe("format: truncation", () => {
   });
 });
 
+describe("format: other removals", () => {
+  it("[F52] beginning anew is a link without a predecessor, at any index", () => {
+    for (const next of [1, 3, 4, 100, 2 ** 40]) {
+      const disk = quietDisk();
+      let wal = open(disk);
+      append(wal, 3);
+      const manifest = disk.peek(`${LOG}/manifest`)!;
+      wal.resetSync(next);
+      const link = disk.peek(wal.segments()[0]!.path)!.subarray(128, 256);
+      const expected = [next, 0, next - 1, 1, 0];
+      const found = [0, 8, 24, 32, 40].map((at) => Number(getU64(link, at)));
+      assertEquals(found, expected, `${next}`);
+      assertEquals([16, 20, 48, 52].map((at) => getU32(link, at)), [
+        0,
+        0,
+        0,
+        1,
+      ]);
+      append(wal, 2);
+      // The link alone says so, until the manifest does.
+      const died = disk.fork();
+      died.plant(`${LOG}/manifest`, manifest);
+      for (const one of [disk, died]) {
+        if (one === disk) wal.closeSync();
+        wal = open(one);
+        assertEquals([wal.firstIndex, wal.lastIndex], [next, next + 1]);
+        assertEquals([...wal].map((entry) => entry.text()), [
+          `e${next}`,
+          `e${next + 1}`,
+        ]);
+        wal.closeSync();
+      }
+    }
+  });
+
+  /** Three segments of two entries each; the last four are not synced. */
+  function threeSegments(disk: SimulatedStorage): Wal {
+    const wal = open(disk);
+    append(wal, 2);
+    wal.rotateSync();
+    for (const last of [false, true]) {
+      appendUnsynced(wal, 2);
+      if (!last) void wal.rotate().catch(() => {});
+    }
+    return wal;
+  }
+
+  it("[F53] removing from the front changes the manifest alone", () => {
+    const cases = [[2, 1], [3, 2], [4, 2], [5, 3], [6, 3], [7, 3]] as const;
+    for (const [index, firstSegment] of cases) {
+      const disk = quietDisk();
+      const wal = threeSegments(disk);
+      const before = takeFiles(disk);
+      wal.truncateBeforeSync(index);
+      const after = takeFiles(disk);
+      const manifest = manifestOf(after);
+      const numbers = [64, 72].map((at) => Number(getU64(manifest, at)));
+      assertEquals(numbers, [index, firstSegment], `${index}`);
+      for (const [name, bytes] of after) {
+        if (name !== "manifest") assertEquals(bytes, before.get(name)!, name);
+      }
+      const segments = [1, 2, 3].filter((one) => after.has(segmentFile(one)));
+      assertEquals(segments, [1, 2, 3].slice(firstSegment - 1), `${index}`);
+      wal.closeSync();
+      assertEquals(texts(disk), names(6).slice(index - 1));
+    }
+  });
+
+  it("[F53] all before is synced first, and files go last of all", () => {
+    const disk = quietDisk();
+    const wal = threeSegments(disk);
+    const counts = { described: 0, unlinked: 0 };
+    disk.onCall(({ operation, name }) => {
+      const lost = { pages: () => "old" as const, names: () => false };
+      if (operation === "rename" && name.includes("manifest")) {
+        // It is in place only later: nothing that it hides may be missing.
+        counts.described++;
+        assertEquals(texts(disk.image(lost)), names(6));
+      }
+      if (operation === "remove" && name.endsWith(".wal")) {
+        counts.unlinked++;
+        const files = takeFiles(disk.image(lost));
+        assertEquals(getU64(manifestOf(files), 64), 6n);
+        assertEquals(texts(disk.image(lost)), ["e6"]);
+      }
+    });
+    wal.truncateBeforeSync(6);
+    disk.onCall(undefined);
+    assertEquals(counts, { described: 1, unlinked: 2 });
+    wal.closeSync();
+  });
+});
+
 describe("format: the folder's helpers", () => {
   it("the document is there, and block places agree", () => {
     assert(existsSync(DOCUMENT));
