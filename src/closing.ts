@@ -13,7 +13,9 @@ import type { WalParts } from "./wal_parts.ts";
 export class Closing {
   readonly #parts: WalParts;
   #soon: Promise<void> | undefined;
-  #begun = false;
+  /** The blocking twin may overtake steps that wait: these then stop. */
+  #turn = 0;
+  #done = false;
   #failure: { error: unknown } | undefined;
 
   /** For a log that refuses every call before this is used. */
@@ -23,50 +25,61 @@ export class Closing {
 
   /** Closes it when what is running has ended; the same promise each time. */
   soon(running: readonly Promise<unknown>[]): Promise<void> {
-    this.#soon ??= Promise.allSettled(running).then(() => {
-      // The blocking twin may have been first, or may have overtaken us.
-      if (!this.#begun) return runSoon(this.#run());
+    this.#soon ??= Promise.allSettled(running).then(async () => {
+      if (!this.#done) await runSoon(this.#run());
       if (this.#failure !== undefined) throw this.#failure.error;
-      return undefined;
     });
     return this.#soon;
   }
 
   /** Closes it at once. */
   now(): void {
+    if (!this.#done) runBlocking(this.#run());
     if (this.#failure !== undefined) throw this.#failure.error;
-    if (!this.#begun) runBlocking(this.#run());
   }
 
+  /** Ends with an outcome, its own or that of the twin that overtook it. */
   *#run(): Steps<void> {
-    this.#begun = true;
+    const turn = ++this.#turn;
+    const isOvertaken = () => turn !== this.#turn;
     try {
-      yield* closeSteps(this.#parts);
+      yield* closeSteps(this.#parts, isOvertaken);
+      if (isOvertaken()) return;
+      this.#free(true);
     } catch (error) {
+      if (isOvertaken()) return;
       this.#failure = { error };
-      throw error;
+      this.#free(false);
     }
   }
-}
 
-/** No call comes any more, and nothing but rounds is running. */
-function* closeSteps(parts: WalParts): Steps<void> {
-  const { rounds, state, keeper, consumers, folder, lock } = parts;
-  try {
-    if (rounds.failure !== undefined) throw rounds.failure;
-    if (rounds.pending) yield [rounds];
-    yield* writeLastWatermark(parts);
-    yield* keeper.replace(true);
-    rounds.touchNames();
-    yield [rounds];
-  } finally {
-    keeper.end();
+  #free(well: boolean): void {
+    const { keeper, rounds, state, consumers, folder, lock } = this.#parts;
+    this.#done = true;
+    keeper.end(well);
     rounds.end();
     state.close();
     consumers.close();
     folder.close();
     lock.release();
   }
+}
+
+/** No call comes any more, and nothing but rounds is running. */
+function* closeSteps(
+  parts: WalParts,
+  isOvertaken: () => boolean,
+): Steps<void> {
+  const { rounds, keeper } = parts;
+  if (rounds.failure !== undefined) throw rounds.failure;
+  if (rounds.pending) yield [rounds];
+  if (isOvertaken()) return;
+  yield* writeLastWatermark(parts);
+  if (isOvertaken()) return;
+  yield* keeper.replace(true);
+  if (isOvertaken()) return;
+  rounds.touchNames();
+  yield [rounds];
 }
 
 /** Unless the log is as it was found, a mark vouches for its last entry. */

@@ -120,19 +120,22 @@ export class Consumer implements ConsumerInfo {
     const file = this.#file;
     const reached = Math.min(file.position, file.wanted.position);
     if (!back && index <= reached) return;
+    file.open();
     if (back) file.seekCount++;
     const { seekCount } = file;
     const watch = file.watch(index);
     try {
-      if (index > rounds.durableIndex) yield [rounds];
+      // A log that begins anew is not there before its first segment is.
+      const covered = rounds.covers(state.segments[0]!);
+      if (index > rounds.durableIndex || !covered) yield [rounds];
       if (watch.lost) throw takenAway(bounds, verb, index);
       // close() waits for this, so that being closed is no reason to stop.
       this.#log.consumers.checkOpen();
       if (file.removed) throw this.#closedError();
       // A later seek wins over what was asked for before it.
       if (file.seekCount !== seekCount) return;
-      const covered = !back && index <= file.wanted.position;
-      const record = covered ? undefined : file.write(index, state.generation);
+      const wanted = !back && index <= file.wanted.position;
+      const record = wanted ? undefined : file.write(index, state.generation);
       rounds.touchOther(file);
       yield [rounds];
       if (watch.lost) throw takenAway(bounds, verb, index);
@@ -261,8 +264,8 @@ function takenAway(
 ): IndexOutOfRangeError {
   const { firstIndex, lastIndex } = bounds;
   return new IndexOutOfRangeError(
-    `Cannot ${verb} entry ${index}: it was truncated meanwhile, the log holds ` +
-      `${firstIndex} to ${lastIndex}`,
+    `Cannot ${verb} entry ${index}: it was truncated meanwhile, the log now ` +
+      (firstIndex === 0 ? "is empty" : `holds ${firstIndex} to ${lastIndex}`),
     { index, firstIndex, lastIndex, reason: "truncated" },
   );
 }

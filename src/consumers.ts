@@ -36,9 +36,11 @@ import type {
   DirectoryOptions,
   StorageDirectory,
   StoragePort,
-  Syncable,
 } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
+
+/** So many files are written and synced together when a log is opened. */
+const SYNCED_AT_ONCE = 16;
 
 /** What consumers are kept with. */
 export interface ConsumersParts {
@@ -62,6 +64,7 @@ export class Consumers {
   readonly #files = new Map<string, PositionFile>();
   readonly #damaged = new Map<string, unknown>();
   readonly #taken = new Set<string>();
+  readonly #making = new Set<PositionFile>();
   #directory: StorageDirectory | undefined;
   #closed = false;
 
@@ -149,7 +152,7 @@ export class Consumers {
    */
   *settle(state: LogState, closed: boolean): Steps<void> {
     const { segments, generation, nextIndex } = state;
-    const changed: Syncable[] = [];
+    const changed: PositionFile[] = [];
     for (const file of this.#files.values()) {
       const { position, wanted } = file;
       const kept = keptOf(position, wanted.generation, segments);
@@ -158,9 +161,12 @@ export class Consumers {
       file.confirm(file.write(index, generation));
       changed.push(file);
     }
+    // Each closes when it is synced: there may be more than descriptors.
+    for (let i = 0; i < changed.length; i += SYNCED_AT_ONCE) {
+      yield changed.slice(i, i + SYNCED_AT_ONCE);
+    }
     // What is there, or is gone, may be so in the page cache alone.
-    if (!closed && this.#directory !== undefined) changed.push(this.#directory);
-    if (changed.length > 0) yield changed;
+    if (!closed && this.#directory !== undefined) yield [this.#directory];
     this.#removeTemporary();
   }
 
@@ -173,12 +179,21 @@ export class Consumers {
     }
   }
 
+  /** Opens the files that a cut will lower, before anything has changed. */
+  prepareLower(index: number): void {
+    for (const file of this.#files.values()) {
+      if (file.isAbove(index)) file.open();
+    }
+  }
+
   /** A truncation took everything above `index` away: durable with its round. */
   lower(index: number, generation: number): void {
     try {
       for (const file of this.#files.values()) {
         if (file.lower(index, generation)) this.rounds.touchOther(file);
       }
+      // Those in the making are written when they have their name.
+      for (const file of this.#making) file.lower(index, generation);
     } catch (error) {
       // The cut has happened: no append may be acknowledged before them.
       this.rounds.fail(error, "lowering a consumer failed");
@@ -207,12 +222,15 @@ export class Consumers {
   take(name: string): boolean {
     if (this.#taken.has(name)) return false;
     this.#taken.add(name);
+    const file = this.#files.get(name);
+    if (file !== undefined) file.resting = false;
     return true;
   }
 
   /** Lets a name go. */
   release(name: string): void {
     this.#taken.delete(name);
+    this.#files.get(name)?.rest();
   }
 
   /** Makes a consumer that stands at `position`; durable when done. */
@@ -227,10 +245,17 @@ export class Consumers {
     const owner = this.#ownerOf(name);
     const { generation } = state;
     const record = { sequence: 1, position, generation };
+    const file = new PositionFile(directory, owner, { record, slot: 0 });
+    file.resting = false;
     const temporary = `.${name}${TEMPORARY_EXTENSION}`;
     const made = createFresh(directory, temporary, CONSUMER_FILE_BYTES);
+    // A truncation may take the ground away meanwhile.
+    this.#making.add(file);
     try {
-      made.writeAt(encodePosition(record, owner), 0);
+      // The whole file: no later position needs space.
+      const bytes = new Uint8Array(CONSUMER_FILE_BYTES);
+      bytes.set(encodePosition(record, owner));
+      made.writeAt(bytes, 0);
       yield [made];
       this.checkOpen();
       directory.rename(temporary, name);
@@ -239,12 +264,10 @@ export class Consumers {
       throw error;
     } finally {
       made.close();
+      this.#making.delete(file);
     }
-    const file = new PositionFile(directory, owner, { record, slot: 0 });
     this.#files.set(name, file);
-    // A truncation may have taken the ground away meanwhile.
-    const kept = keptOf(position, generation, state.segments);
-    if (file.lower(kept, state.generation)) this.rounds.touchOther(file);
+    if (file.wanted !== record) this.rounds.touchOther(file);
     this.rounds.touchOther(directory);
     yield [this.rounds];
     return file;

@@ -29,6 +29,8 @@ export class ManifestKeeper {
   #segment = 0;
   #renewing: Promise<void> | undefined;
   #ended = false;
+  /** Whether the log was closed and its last manifest is durable. */
+  endedWell = false;
   readonly #temporary = new Set<string>();
 
   /**
@@ -108,8 +110,9 @@ export class ManifestKeeper {
    * Ends it while the lock is still held: what a blocking close overtook
    * touches the folder no more, for it may have another writer by then.
    */
-  end(): void {
+  end(well: boolean): void {
     this.#ended = true;
+    this.endedWell = well;
     for (const name of this.#temporary) this.#remove(name);
   }
 

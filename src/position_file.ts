@@ -38,6 +38,8 @@ export class PositionFile implements Syncable {
   seekCount = 0;
   /** Whether it was taken away. */
   removed = false;
+  /** Nobody uses it: its file is closed once all is durable. */
+  resting = true;
   readonly #directory: StorageDirectory;
   readonly #owner: PositionOwner;
   readonly #watches = new Set<Watch>();
@@ -77,7 +79,6 @@ export class PositionFile implements Syncable {
    * a sync is covering must stay as it is until that has returned.
    */
   write(position: number, generation: number): PositionRecord {
-    this.#open();
     const sequence = this.#wanted.sequence + 1;
     this.#wanted = { sequence, position, generation };
     return this.#wanted;
@@ -95,9 +96,21 @@ export class PositionFile implements Syncable {
     for (const watch of this.#watches) {
       if (watch.index > index) watch.lost = true;
     }
-    if (Math.max(this.position, this.#wanted.position) <= index) return false;
-    this.confirm(this.write(index, generation));
+    if (!this.isAbove(index)) return false;
+    // A seek back may be on its way: that one goes lower still.
+    const lowered = Math.min(index, this.#wanted.position);
+    this.confirm(this.write(lowered, generation));
     return true;
+  }
+
+  /** Whether it stands, or will stand, above an entry. */
+  isAbove(index: number): boolean {
+    return Math.max(this.position, this.#wanted.position) > index;
+  }
+
+  /** Opens its file, so that only the disk can refuse what follows. */
+  open(): void {
+    this.#open();
   }
 
   /** Watches whether an entry is taken away, until `unwatch`. */
@@ -177,6 +190,13 @@ export class PositionFile implements Syncable {
     if (sequence <= this.#durable) return;
     this.#durable = sequence;
     this.#slot = 1 - this.#slot;
+    if (this.resting) this.rest();
+  }
+
+  /** Nobody uses it any more: closes its file, now or when all is durable. */
+  rest(): void {
+    this.resting = true;
+    if (this.#durable === this.#wanted.sequence) this.close();
   }
 
   /** It is gone from the folder: nothing of it is synced any more. */

@@ -6,7 +6,13 @@
  * @module
  */
 
-import { type Bounds, checkBounds, checkWhole, outOfRange } from "./calls.ts";
+import {
+  type Bounds,
+  checkBounds,
+  checkWhole,
+  closedError,
+  outOfRange,
+} from "./calls.ts";
 import type { Consumers } from "./consumers.ts";
 import type { Logger } from "./logger.ts";
 import type { LogState } from "./log_state.ts";
@@ -65,6 +71,7 @@ export class Removal {
       if (rounds.pending) yield [rounds];
       return;
     }
+    this.#parts.consumers.prepareLower(index);
     yield* this.#settleCut(cutAfter(this.#tools(), index));
   }
 
@@ -73,6 +80,7 @@ export class Removal {
     checkWhole("reset", "nextIndex", nextIndex);
     const bounds = { least: 1, most: Number.MAX_SAFE_INTEGER };
     checkBounds(log, `reset to ${nextIndex}`, nextIndex, bounds);
+    this.#parts.consumers.prepareLower(nextIndex - 1);
     yield* this.#settleCut(beginAnew(this.#tools(), nextIndex, 0));
   }
 
@@ -136,13 +144,18 @@ export class Removal {
         throw error;
       }
       yield* keeper.install(room, false);
-      if (keeper.ended) return;
-      rounds.touchNames();
-      yield [rounds];
+      if (!keeper.ended) {
+        rounds.touchNames();
+        yield [rounds];
+      }
     } catch (error) {
       // The entries are gone for readers here and may come back in a crash.
       rounds.fail(error, "renewing the manifest failed");
       throw rounds.failure ?? error;
+    }
+    // A close that overtook this has told it in its manifest, if it could.
+    if (keeper.ended && !keeper.endedWell) {
+      throw rounds.failure ?? closedError(folder.path);
     }
     // A reset may have begun lower meanwhile.
     const settled = Math.min(index, state.firstIndex);
