@@ -69,6 +69,8 @@ export interface Judgement {
   readonly kept: readonly Kept[];
   /** The index that the next entry gets. */
   readonly nextIndex: number;
+  /** Whether anything is damaged. */
+  readonly damaged: boolean;
   /** The last thing that can be read before the first damage. */
   readonly beforeDamage: Kept | undefined;
 }
@@ -115,6 +117,7 @@ class Judge {
       findings: this.#findings,
       kept: this.#kept,
       nextIndex: this.#expected,
+      damaged: this.#beforeDamage !== undefined,
       beforeDamage: this.#beforeDamage?.kept,
     };
   }

@@ -36,8 +36,13 @@ export function openLogFolder(
   const modes = { create: false, directoryMode: 0, fileMode: 0 };
   const folder = storage.openDirectory(path, modes);
   if (folder !== undefined) return folder;
-  throw new SegmentNotFoundError(
-    `Cannot read log "${path}": nothing is there, expected a log's folder`,
+  throw missingLog("read", path);
+}
+
+/** The error for a place where no log is. */
+export function missingLog(verb: string, path: string): SegmentNotFoundError {
+  return new SegmentNotFoundError(
+    `Cannot ${verb} log "${path}": nothing is there, expected a log's folder`,
     { path },
   );
 }

@@ -182,7 +182,11 @@ class Search {
     const { link, number } = member;
     if (link !== undefined) {
       const { previousNumber } = link;
-      return previousNumber >= first ? previousNumber : undefined;
+      if (previousNumber < first) return undefined;
+      // Without a manifest nobody knows what was removed from the front.
+      const known = this.#manifest !== undefined ||
+        [...this.#files.keys()].some((one) => one < number);
+      return known ? previousNumber : undefined;
     }
     // Its link is lost: the file before it, if that can be one of the log.
     let lower: number | undefined;

@@ -11,14 +11,8 @@ import { beginsAnew } from "./chain.ts";
 import { type Gap, judgeHoles, type Kept, type Reading } from "./damage.ts";
 import { WalCorruptedError } from "./errors.ts";
 import { dropCutOff } from "./doubt.ts";
-import { damage, damageOfError, type Finding, lossless } from "./finding.ts";
-import {
-  CAUSE,
-  FLAG,
-  FOOTER_BYTES,
-  HEADER_BYTES,
-  MANIFEST_NAME,
-} from "./format.ts";
+import { damageOfError, type Finding, lossless } from "./finding.ts";
+import { CAUSE, FLAG, FOOTER_BYTES, HEADER_BYTES } from "./format.ts";
 import { FrameWalk, type WalkBounds } from "./frame_walk.ts";
 import {
   checkFooter,
@@ -26,7 +20,8 @@ import {
   IndexCheck,
   type IndexFault,
 } from "./index_check.ts";
-import { type Look, lookAtLog } from "./look.ts";
+import { chainFindings, tornFinding } from "./log_findings.ts";
+import { lookAtLog } from "./look.ts";
 import { comparePositions, laterOf, NOWHERE, type Position } from "./mark.ts";
 import type { Member, Remains } from "./remains.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
@@ -60,10 +55,14 @@ export interface SurveyProgress {
 export interface Survey {
   /** Everything that is wrong, in order; empty for a sound log. */
   readonly findings: readonly Finding[];
+  /** Of it, the indexes, footers and spare headers. */
+  readonly indexFaults: readonly SegmentFault[];
   /** What cannot be read, in order. */
   readonly gaps: readonly Gap[];
   /** Segments with something that can be read. */
   readonly kept: readonly Kept[];
+  /** Whether segments are damaged or missing. */
+  readonly damaged: boolean;
   /** The last thing that can be read before the first damage. */
   readonly beforeDamage: Kept | undefined;
   /** The first entry that was not removed. */
@@ -92,7 +91,12 @@ export function surveyLog(
 }
 
 /** An index, footer or spare header that is wrong. */
-type Fault = IndexFault & { readonly number: number; readonly segment: string };
+export interface SegmentFault extends IndexFault {
+  /** The segment's number. */
+  readonly number: number;
+  /** Its path. */
+  readonly segment: string;
+}
 
 class Surveyor {
   readonly #directory: StorageDirectory;
@@ -101,7 +105,7 @@ class Surveyor {
   readonly #checkIndex: boolean;
   readonly #limits: Limit[] = [];
   readonly #readings: Reading[] = [];
-  readonly #indexFaults: Fault[] = [];
+  readonly #indexFaults: SegmentFault[] = [];
   #durable: Position = NOWHERE;
   #closed = false;
   #bytesDone = 0;
@@ -303,14 +307,16 @@ class Surveyor {
     for (const { firstLostIndex, lastLostIndex } of judged.gaps) {
       lost += lastLostIndex - firstLostIndex + 1;
     }
+    const indexFaults = this.#faults();
     const findings = [
       ...chainFindings(this.#directory, this.#remains),
       ...judged.findings,
-      ...this.#faultFindings(),
+      ...indexFaults.map((fault) => lossless("index", fault)),
     ];
     return {
       ...judged,
       findings,
+      indexFaults,
       firstIndex,
       entryCount: judged.nextIndex - firstIndex - lost,
       durable: this.#durable,
@@ -346,11 +352,10 @@ class Surveyor {
     return begun ?? piece?.firstIndex ?? 1;
   }
 
-  #faultFindings(): Finding[] {
-    // Opening makes the index again behind the durable mark.
+  /** Opening makes the index again behind the durable mark. */
+  #faults(): SegmentFault[] {
     return this.#indexFaults
-      .filter(({ number }) => this.#closed || number < this.#durable.number)
-      .map((fault) => lossless("index", fault));
+      .filter(({ number }) => this.#closed || number < this.#durable.number);
   }
 
   /** Adds how opening would find the log's end; returns the torn bytes. */
@@ -359,7 +364,7 @@ class Surveyor {
     try {
       const look = lookAtLog(this.#directory);
       const { outcome, tornBytes } = look.verdict;
-      if (outcome === "torn") findings.push(this.#torn(look));
+      if (outcome === "torn") findings.push(tornFinding(this.#directory, look));
       return tornBytes;
     } catch (error) {
       if (!(error instanceof WalCorruptedError)) throw error;
@@ -367,34 +372,4 @@ class Surveyor {
       return 0;
     }
   }
-
-  #torn({ chain, verdict }: Look): Finding {
-    const { end, endSegment, nextIndex, tornBytes } = verdict;
-    const { name } = chain.segments[endSegment]!;
-    return lossless("torn", {
-      segment: `${this.#directory.path}/${name}`,
-      offset: end.offset,
-      message: `${tornBytes} bytes behind entry ${nextIndex - 1} are an ` +
-        `unfinished write that nobody was promised, as a crash leaves ` +
-        `it; the next opening cuts them and keeps them in "cut"`,
-    });
-  }
-}
-
-/** What is wrong with the manifest, and which files do not belong here. */
-function chainFindings(
-  { path }: StorageDirectory,
-  { manifestFault, strangers }: Remains,
-): Finding[] {
-  const found = (name: string, fault: string): Finding =>
-    damage(
-      { segment: `${path}/${name}`, offset: 0, message: fault },
-      undefined,
-    );
-  return [
-    ...(manifestFault === undefined
-      ? []
-      : [found(MANIFEST_NAME, manifestFault)]),
-    ...strangers.map(({ name, fault }) => found(name, fault)),
-  ];
 }
