@@ -20,7 +20,12 @@ import { remakable, remakeSegment } from "./remake_index.ts";
 import { readRemains } from "./remains.ts";
 import { SavedFolder } from "./saved_folder.ts";
 import type { Steps } from "./steps.ts";
-import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
+import type {
+  DirectoryOptions,
+  StorageDirectory,
+  StorageLock,
+  StoragePort,
+} from "./storage.ts";
 import type { SurveyProgress } from "./survey.ts";
 import { type Examination, examineLog } from "./verify.ts";
 
@@ -54,7 +59,11 @@ export interface RepairReport {
 }
 
 /** New files get the permission bits that opening gives them. */
-const MODES = { create: false, directoryMode: 0o750, fileMode: 0o640 };
+export const REPAIR_MODES: DirectoryOptions = {
+  create: false,
+  directoryMode: 0o750,
+  fileMode: 0o640,
+};
 
 /** Told how far a repair is with reading. */
 export type TellProgress = (progress: SurveyProgress) => void;
@@ -75,7 +84,8 @@ export function planRepair(
   };
 }
 
-function examine(
+/** Reads all of a log, and tells how far it is. */
+export function examine(
   directory: StorageDirectory,
   tell: TellProgress | undefined,
 ): Examination {
@@ -104,7 +114,7 @@ export function* repairLog(
   remedy: Remedy,
   tell?: TellProgress,
 ): Steps<RepairReport> {
-  const directory = storage.openDirectory(path, MODES);
+  const directory = storage.openDirectory(path, REPAIR_MODES);
   if (directory === undefined) throw missingLog("repair", path);
   let lock: StorageLock | undefined;
   try {

@@ -100,20 +100,31 @@ export function openStillLog(
     const found = options.salvage === true
       ? salvageLog(folder, options.logger)
       : soundLog(folder, options.logger);
-    const ms = (storage.clock.monotonicNs() - startNs) / 1e6;
-    const parts: ReaderParts = {
-      directory: folder.path,
-      port: storage,
-      state: found.state,
-      encoder: encoderFor(found.facts.formatName, folder.path, options),
-      verifyReads: options.verifyReads ?? true,
-      recovery: { ...found.report, ms, savedPath: undefined },
-    };
-    return new StillLog(parts, found.facts, folder);
+    return openFound(storage, folder, found, options, startNs);
   } catch (error) {
     folder.close();
     throw error;
   }
+}
+
+/** The reader of a log that was found; it takes the folder over. */
+export function openFound(
+  storage: StoragePort,
+  folder: StorageDirectory,
+  found: FoundLog,
+  options: StillOptions,
+  startNs: number,
+): StillLog {
+  const ms = (storage.clock.monotonicNs() - startNs) / 1e6;
+  const parts: ReaderParts = {
+    directory: folder.path,
+    port: storage,
+    state: found.state,
+    encoder: encoderFor(found.facts.formatName, folder.path, options),
+    verifyReads: options.verifyReads ?? true,
+    recovery: { ...found.report, ms, savedPath: undefined },
+  };
+  return new StillLog(parts, found.facts, folder);
 }
 
 /** The log as recovery would leave it. */

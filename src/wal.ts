@@ -58,6 +58,7 @@ export class Wal extends WalReader {
       make: (parts) => new Wal(parts),
       markMoved: (wal, segment) => wal.#markMoved(segment),
       failed: (wal, error) => wal.#failed(error),
+      appendsOf: (wal) => wal.#appends,
     };
   }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Appends } from "./appends.ts";
 import type { Consumers } from "./consumers.ts";
 import type { WalFailedError } from "./errors.ts";
 import type { ManifestKeeper } from "./manifest_keeper.ts";
@@ -66,4 +67,6 @@ export interface WalInternals<Wal> {
   markMoved(wal: Wal, segment: number): void;
   /** Tells that a sync has failed. */
   failed(wal: Wal, error: WalFailedError): void;
+  /** Its appending calls: a salvage writes transactions with their ids. */
+  appendsOf(wal: Wal): Appends;
 }

@@ -84,12 +84,13 @@ export const LAYERS: readonly (readonly string[])[] = [
   ],
   ["cut_log.ts", "still_log.ts"],
   ["repair_log.ts"],
-  ["transactions.ts"],
+  ["salvage_report.ts", "transactions.ts"],
   ["consumer.ts", "removal.ts", "wal_parts.ts"],
   ["closing.ts"],
   // The log.
   ["wal.ts"],
   ["open.ts"],
+  ["salvage_copy.ts"],
 ];
 
 /** Imports within one layer that are wanted: "from.ts -> to.ts". */

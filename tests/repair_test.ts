@@ -7,12 +7,14 @@
 import { Buffer } from "node:buffer";
 import { describe, it } from "node:test";
 import {
+  type Encoder,
   openReaderSync,
   openWalSync,
   SegmentNotFoundError,
   StorageError,
   UnsupportedFormatError,
   type Wal,
+  WalCorruptedError,
   WalLockedError,
 } from "../mod.ts";
 import { openLogFolder } from "../src/look.ts";
@@ -23,6 +25,8 @@ import {
   type RepairPlan,
   type RepairReport,
 } from "../src/repair_log.ts";
+import type { SalvageCopy } from "../src/salvage_report.ts";
+import { salvageInto } from "../src/salvage_copy.ts";
 import { runBlocking, runSoon } from "../src/steps.ts";
 import { verifyLog } from "../src/verify.ts";
 import { CrashNow, type SimulatedStorage } from "../testing/mod.ts";
@@ -160,6 +164,26 @@ function assertNothingGone(disk: SimulatedStorage, before: Files): void {
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
+}
+
+/** What a crash at call `nth` leaves, one of `IMAGES_MAX`. */
+function whatIsLeft(
+  disk: SimulatedStorage,
+  nth: number,
+  i: number,
+): SimulatedStorage {
+  switch ((nth + i) % IMAGES_MAX) {
+    case 0:
+      return disk.image({ pages: () => "old", names: () => false });
+    case 1:
+      return disk.image({ pages: () => "new", names: () => true });
+    case 2:
+      return disk.image({ pages: () => "old", names: () => true });
+    case 3:
+      return disk.fork();
+    default:
+      return disk.image({ seed: nth * IMAGES_MAX + i });
+  }
 }
 
 /** A damaged log, and what a cut must leave of it. */
@@ -635,29 +659,243 @@ describe("repairLog(): crashes", () => {
     { name: "manifest", files: MANIFEST, left: [1, 150], remedy: "manifest" },
   ];
 
-  /** What a crash at call `nth` leaves, one of `IMAGES_MAX`. */
-  function whatIsLeft(
-    disk: SimulatedStorage,
-    nth: number,
-    i: number,
-  ): SimulatedStorage {
-    switch ((nth + i) % IMAGES_MAX) {
-      case 0:
-        return disk.image({ pages: () => "old", names: () => false });
-      case 1:
-        return disk.image({ pages: () => "new", names: () => true });
-      case 2:
-        return disk.image({ pages: () => "old", names: () => true });
-      case 3:
-        return disk.fork();
-      default:
-        return disk.image({ seed: nth * IMAGES_MAX + i });
-    }
-  }
-
   /** Power is cut at each call; what is found is repaired again. */
   for (const { name, files, left, remedy } of runs) {
-    it(`${remedy}: ${name}: power cut at every call`, () => {
+    it(
+      `${remedy}: ${name}: power cut at every call`,
+      { timeout: 60_000 },
+      () => {
+        let states = 0;
+        for (let nth = 1;; nth++) {
+          const disk = plantFiles(files, nth);
+          const before = disk.callCount;
+          disk.onCall(({ count }) => {
+            if (count === before + nth) throw new CrashNow("here");
+          });
+          try {
+            repair(disk, remedy);
+            break;
+          } catch (error) {
+            assert(error instanceof CrashNow, String(error));
+          }
+          for (let i = 0; i < IMAGES; i++) {
+            const image = whatIsLeft(disk, nth, i);
+            states++;
+            assertNothingGone(image, files);
+            repair(image, remedy);
+            assertEquals(indexes(image), left, `call ${nth}`);
+            assertNothingGone(image, files);
+            assertEquals(findings(image), []);
+          }
+        }
+        assertGreater(states, 20);
+      },
+    );
+  }
+});
+
+/** One salvage of the log in `LOG` into `NEW`. */
+function salvageTo(disk: SimulatedStorage, target = NEW): SalvageCopy {
+  return runBlocking(salvageInto({ storage: disk, source: LOG, target }));
+}
+
+/** Every entry of a log, by what a salvage must keep of it. */
+function contents(disk: SimulatedStorage, path: string): string[] {
+  using log = openReaderSync(path, { storage: disk, recovery: "salvage" });
+  const { gaps } = log.recovery;
+  const found: string[] = [];
+  for (let index = log.firstIndex || 1; index < log.nextIndex; index++) {
+    const lost = gaps.some((one) =>
+      one.firstLostIndex <= index && index <= one.lastLostIndex
+    );
+    if (lost) continue;
+    const { term, timestampNs, transactionId, data } = log.get(index);
+    const id = transactionId ?? "none";
+    found.push(`${term} ${timestampNs} ${id} ${Buffer.from(data)}`);
+  }
+  return found;
+}
+
+/** The flags of all frames, in order: which entries are batches. */
+function flagsOf(files: Files): number[] {
+  return [...files.keys()].filter((name) => name.endsWith(".wal")).sort()
+    .flatMap((name) => {
+      const bytes = files.get(name)!;
+      return frameOffsets(bytes).map((at) => bytes[at + 16]!);
+    }).filter((flags) => (flags & 1) !== 0);
+}
+
+const NEW = "new";
+
+/** Entries, batches and transactions, with terms and times of their own. */
+function makeMixed(format: "binary" | "json" = "binary"): Files {
+  return makeLog((wal) => {
+    for (let i = 1; i <= 40; i++) {
+      const timestampNs = 1_700_000_000_000_000_000n + BigInt(i * 7);
+      wal.appendSync({ data: `entry ${i}`, term: i % 5, timestampNs });
+    }
+    wal.appendBatchSync(["batch 41", "batch 42", { data: "", term: 9 }]);
+    {
+      using tx = wal.beginTransaction();
+      tx.add("tx 44");
+      tx.add("tx 45");
+      tx.commitSync();
+    }
+    wal.rotateSync();
+    wal.appendBatchSync(["batch 46", "batch 47"]);
+    using tx = wal.beginTransaction();
+    tx.add("tx 48");
+    tx.commitSync();
+    append(wal, 30);
+  }, { format });
+}
+
+describe("salvageInto()", () => {
+  for (const format of ["binary", "json"] as const) {
+    it(`writes all that can be read into a new log [${format}]`, () => {
+      const mixed = makeMixed(format);
+      const at = frameOffsets(segment(mixed, 1));
+      const files = damaged((files) => {
+        segment(files, 1)[at[9]! + 41]! ^= 1;
+        segment(files, 1)[at[19]! + 9]! ^= 1;
+      }, mixed);
+      const disk = plantFiles(files);
+      const copy = salvageTo(disk);
+      assert(sameFiles(takeFiles(disk), files), "the old log is untouched");
+      assertEquals([copy.entryCount, copy.foundCount], [76, 0]);
+      assertEquals(copy.ranges, [
+        { firstIndex: 1, lastIndex: 9, newFirstIndex: 1 },
+        { firstIndex: 11, lastIndex: 19, newFirstIndex: 10 },
+        { firstIndex: 21, lastIndex: 78, newFirstIndex: 19 },
+      ]);
+      assertEquals(copy.gaps.map((gap) => gap.firstLostIndex), [10, 20]);
+      assertEquals(contents(disk, NEW), contents(disk, LOG));
+      const kept = flagsOf(mixed).filter((_, i) => i !== 9 && i !== 19);
+      assertEquals(flagsOf(takeFiles(disk, NEW)), kept);
+      using wal = openWalSync(NEW, { storage: disk });
+      assertEquals(wal.recovery.outcome, "clean");
+      assertEquals([wal.firstIndex, wal.lastIndex], [1, 76]);
+      const report = JSON.parse(
+        new TextDecoder().decode(disk.peek(`${NEW}/salvage.json`)!),
+      );
+      assertEquals([report.finished, report.from], [true, LOG]);
+      assertEquals(report.gaps, copy.gaps);
+      assertEquals(report.ranges[1], {
+        oldFirstIndex: 11,
+        oldLastIndex: 19,
+        newFirstIndex: 10,
+        newLastIndex: 18,
+      });
+    });
+  }
+
+  it("keeps the indexes where nothing is lost before them", () => {
+    const files = makeLog((wal) => {
+      append(wal, 100);
+      wal.rotateSync();
+      append(wal, 50);
+      wal.truncateBeforeSync(101);
+    });
+    loseLink(segment(files, 2));
+    const disk = plantFiles(files);
+    const copy = salvageTo(disk);
+    const range = { firstIndex: 101, lastIndex: 150, newFirstIndex: 101 };
+    assertEquals(copy.ranges, [range]);
+    using wal = openWalSync(NEW, { storage: disk });
+    assertEquals([wal.firstIndex, wal.lastIndex], [101, 150]);
+    assertEquals(wal.get(120).text(), "entry 120");
+  });
+
+  it("may be asked for again: what is there already is compared", () => {
+    const { files } = CUTS[1]!;
+    const disk = plantFiles(files);
+    assertEquals(salvageTo(disk).foundCount, 0);
+    const before = contents(disk, NEW);
+    assertEquals(salvageTo(disk).foundCount, 147);
+    assertEquals(contents(disk, NEW), before);
+    {
+      using wal = openWalSync(NEW, { storage: disk });
+      wal.truncateAfterSync(50);
+    }
+    assertEquals(salvageTo(disk).foundCount, 50);
+    assertEquals(contents(disk, NEW), before);
+    {
+      using wal = openWalSync(NEW, { storage: disk });
+      wal.truncateAfterSync(50);
+      wal.appendSync("something else");
+    }
+    const error = assertThrows(() => salvageTo(disk), StorageError);
+    assertStringIncludes(error.message, "are not those of the damaged log");
+  });
+
+  it("refuses a folder with anything else in it", () => {
+    const { files } = CUTS[1]!;
+    const disk = plantFiles(files);
+    openWalSync("other", { storage: disk }).closeSync();
+    const other = takeFiles(disk, "other");
+    for (const target of ["other", LOG]) {
+      const error = assertThrows(() => salvageTo(disk, target), StorageError);
+      assertEquals(error.systemCode, "ENOTEMPTY");
+    }
+    assert(sameFiles(takeFiles(disk, "other"), other), "nothing changes");
+    assert(sameFiles(takeFiles(disk), files), "nothing changes");
+  });
+
+  it("needs the lock of the damaged log", () => {
+    const disk = plantFiles(CUTS[1]!.files);
+    const folder = openLogFolder(disk, LOG);
+    const lock = folder.lock();
+    assertThrows(() => salvageTo(disk), WalLockedError);
+    lock.release();
+    folder.close();
+    assertEquals(salvageTo(disk).entryCount, 147);
+  });
+
+  it("needs the encoder of a format of the program's own", () => {
+    const turned: Encoder = {
+      name: "turned",
+      byteLength: ({ data }) => data.length,
+      encode: ({ data }) => data.slice().reverse(),
+      encodeInto: () => 0,
+      decode: (bytes) => ({
+        index: 0,
+        term: 0,
+        timestampNs: 0n,
+        transactionId: undefined,
+        data: bytes.slice().reverse(),
+        checksum: 0,
+      }),
+      decodeView: (bytes) => turned.decode(bytes),
+    };
+    const files = makeLog((wal) => append(wal, 20), { format: turned });
+    segment(files, 1)[frameOffsets(segment(files, 1))[4]! + 41]! ^= 1;
+    const disk = plantFiles(files);
+    assertThrows(() => salvageTo(disk), UnsupportedFormatError);
+    const parts = { storage: disk, source: LOG, target: NEW, encoder: turned };
+    assertEquals(runBlocking(salvageInto(parts)).entryCount, 19);
+    using log = openReaderSync(NEW, { storage: disk, format: turned });
+    assertEquals(log.get(5).text(), "entry 6");
+  });
+
+  it("says so where nothing is left", () => {
+    const disk = plantFiles(damaged((files) => {
+      for (const number of [1, 2, 3]) files.delete(segmentFile(number));
+    }));
+    assertThrows(() => salvageTo(disk), WalCorruptedError);
+    assertEquals(takeFiles(disk, NEW).size, 0);
+  });
+
+  it(
+    "power cut at every call: it ends in the same",
+    { timeout: 60_000 },
+    () => {
+      const files = damaged((files) => {
+        const bytes = segment(files, 1);
+        bytes[frameOffsets(bytes)[9]! + 41]! ^= 1;
+      }, makeMixed());
+      const whole = plantFiles(files);
+      salvageTo(whole);
+      const expected = contents(whole, NEW);
       let states = 0;
       for (let nth = 1;; nth++) {
         const disk = plantFiles(files, nth);
@@ -666,22 +904,29 @@ describe("repairLog(): crashes", () => {
           if (count === before + nth) throw new CrashNow("here");
         });
         try {
-          repair(disk, remedy);
+          salvageTo(disk);
           break;
         } catch (error) {
-          assert(error instanceof CrashNow, String(error));
+          assert(disk.dead, String(error));
         }
         for (let i = 0; i < IMAGES; i++) {
           const image = whatIsLeft(disk, nth, i);
           states++;
-          assertNothingGone(image, files);
-          repair(image, remedy);
-          assertEquals(indexes(image), left, `call ${nth}`);
-          assertNothingGone(image, files);
-          assertEquals(findings(image), []);
+          salvageTo(image);
+          assertEquals(contents(image, NEW), expected, `call ${nth}`);
+          assert(
+            sameFiles(takeFiles(image), files),
+            "the old log is untouched",
+          );
         }
       }
-      assertGreater(states, 20);
-    });
-  }
+      assertGreater(states, 50);
+    },
+  );
+
+  it("runs without blocking, too", async () => {
+    const disk = plantFiles(CUTS[1]!.files);
+    const parts = { storage: disk, source: LOG, target: NEW };
+    assertEquals((await runSoon(salvageInto(parts))).entryCount, 147);
+  });
 });
