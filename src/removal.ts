@@ -50,13 +50,12 @@ export interface RemovalParts {
 /** Takes entries away from one open log. */
 export class Removal {
   readonly #parts: RemovalParts;
-  /** The first index that a durable manifest tells. */
-  #settledFirst: number;
+  /** Removals from the front whose manifest is not durable yet. */
+  #fronts = 0;
 
   /** For a log whose manifest was just renewed. */
   constructor(parts: RemovalParts) {
     this.#parts = parts;
-    this.#settledFirst = parts.state.firstIndex;
   }
 
   /** Drops the entries above `index`. */
@@ -93,7 +92,6 @@ export class Removal {
     const { rounds, keeper, logger, folder, state } = this.#parts;
     this.#parts.writer.forgetTerm();
     this.#parts.consumers.lower(state.nextIndex - 1, state.generation);
-    this.#settledFirst = Math.min(this.#settledFirst, state.firstIndex);
     yield* this.#coverFirst();
     try {
       yield* keeper.replace(false);
@@ -118,23 +116,24 @@ export class Removal {
       throw outOfRange(log, `truncate before ${index}`, index);
     }
     // An earlier call to here may still be on its way to the disk.
-    if (index <= this.#settledFirst) return;
+    if (index <= state.firstIndex && this.#fronts === 0) return;
     const room = keeper.prepare();
     const gone = index > state.firstIndex ? state.hideBefore(index) : [];
     this.#parts.rounds.removeBefore(state.firstIndex, log);
     if (state.entryCount === 0) writer.forgetTerm();
-    yield* this.#settleFront(index, room, gone);
+    this.#fronts++;
+    try {
+      yield* this.#settleFront(room, gone);
+    } finally {
+      this.#fronts--;
+    }
   }
 
   /**
    * The manifest tells the first index, so it is what makes the removal last;
    * until then the hidden segments take part in all syncs [I3].
    */
-  *#settleFront(
-    index: number,
-    room: Prepared,
-    gone: readonly Segment[],
-  ): Steps<void> {
+  *#settleFront(room: Prepared, gone: readonly Segment[]): Steps<void> {
     const { state, rounds, keeper, folder } = this.#parts;
     try {
       try {
@@ -157,9 +156,6 @@ export class Removal {
     if (keeper.ended && !keeper.endedWell) {
       throw rounds.failure ?? closedError(folder.path);
     }
-    // A reset may have begun lower meanwhile.
-    const settled = Math.min(index, state.firstIndex);
-    this.#settledFirst = Math.max(this.#settledFirst, settled);
     for (const segment of gone) rounds.forget(segment);
     state.drop(gone);
     if (keeper.ended) return;
