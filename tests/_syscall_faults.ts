@@ -117,6 +117,9 @@ const TARGETS: readonly Target[] = [
 /** Deno gives the names it has when listing fails, and tells nobody. */
 const DENO_UNTOLD = ["getdents64"];
 
+/** Small, so that it is in one piece behind the others. */
+const TORN_SERIAL = 2002;
+
 /** One run. */
 export interface Case {
   readonly number: number;
@@ -125,6 +128,10 @@ export interface Case {
   readonly injection: Injection;
   /** The error that is injected; undefined for the end of the process. */
   readonly error: string | undefined;
+  /** What was done before, by a program that was killed. */
+  readonly before: readonly string[] | undefined;
+  /** Its last entry, when that is to be torn. */
+  readonly torn: number | undefined;
   /** What the program does: the lines of its input. */
   readonly script: readonly string[];
   /** How a report names it. */
@@ -161,6 +168,10 @@ export function makeCase(means: Means, number: number): Case {
   // A signal that interrupts for ever would be waited out for ever.
   const lasts = error !== undefined && error !== "EINTR" && random.chance(0.2);
   const when = lasts ? `${nth}+` : String(nth);
+  const killed = random.chance(0.35);
+  const before = killed ? makeScript(random, "async", 8, 1000) : undefined;
+  const torn = killed && random.chance(0.6) ? TORN_SERIAL : undefined;
+  before?.splice(-1, 1, `sync note ${TORN_SERIAL - 1} ${TORN_SERIAL}`);
   const how = error === undefined ? "signal=KILL" : `error=${error}`;
   return {
     number,
@@ -168,19 +179,27 @@ export function makeCase(means: Means, number: number): Case {
     kind,
     injection: { calls: target.calls, how, when },
     error,
-    script: makeScript(random, twin),
-    title: `case ${number}: ${runtime.name}, ${kind}, ${twin}: ` +
+    before,
+    torn,
+    script: [
+      ...makeScript(random, twin, killed ? 10 : 18, 0),
+      ...makeScript(random, twin, 8, 500),
+    ],
+    title: `case ${number}: ${runtime.name}, ${kind}, ${twin}` +
+      `${torn ? ", torn" : killed ? ", killed" : ""}: ` +
       `${target.name} ${error ?? "KILL"} at ${when}`,
   };
 }
 
-/** A program: opens, writes, closes, opens again, writes, closes. */
+/** A program: opens, does so many things, closes. */
 function makeScript(
   random: Random,
   twin: "sync" | "async" | "mixed",
+  count: number,
+  serialsBefore: number,
 ): string[] {
   const lines: string[] = [];
-  let serial = 0;
+  let serial = serialsBefore;
   const say = (verb: string, ...args: number[]): void => {
     const either = twin === "mixed" ? random.pick(["sync", "async"]) : twin;
     lines.push([either, verb, ...args].join(" "));
@@ -201,11 +220,9 @@ function makeScript(
     [1, () => say("read")],
   ];
   const wheel = steps.flatMap(([weight, step]) => Array(weight).fill(step));
-  for (const count of [18, 8]) {
-    say("open");
-    for (let i = 0; i < count; i++) random.pick(wheel)();
-    say("read");
-    say("close");
-  }
+  say("open");
+  for (let i = 0; i < count; i++) random.pick(wheel)();
+  say("read");
+  say("close");
   return lines;
 }

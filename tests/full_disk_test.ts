@@ -42,6 +42,7 @@ import {
   THIS,
   THIS_RUNTIME,
 } from "./_storages.ts";
+import { tearEntry } from "./_torn_log.ts";
 import { REAL, systemFingerprint } from "./_wal.ts";
 
 const FILE = "tests/full_disk_test.ts";
@@ -220,12 +221,6 @@ class Scene implements AsyncDisposable {
   }
 }
 
-/** A file name of the last segment. */
-function lastSegment(log: string): string {
-  return fs.readdirSync(log).filter((name) => name.endsWith(".wal")).sort()
-    .at(-1)!;
-}
-
 /** What opening, appending "x" and closing comes to, in a child. */
 function openOnce(runtime: Runtime, kind: Kind, log: string): string {
   const script = join(import.meta.dirname!, "_children", "open_once.ts");
@@ -233,19 +228,6 @@ function openOnce(runtime: Runtime, kind: Kind, log: string): string {
   const run = spawnSync(runtime.path, args, { encoding: "utf8" });
   assertEquals([run.status, run.signal], [0, null], run.stderr);
   return run.stdout.split("\n")[0]!;
-}
-
-/** Changes a byte of an entry that nobody was promised. */
-function tear(scene: Scene, serial: number): void {
-  const path = join(scene.log, lastSegment(scene.log));
-  const bytes = fs.readFileSync(path);
-  const at = bytes.indexOf(`entry ${serial} `);
-  assertGreater(at, 0, `entry ${serial} is not in ${path}`);
-  const fd = fs.openSync(path, "r+");
-  fs.writeSync(fd, new Uint8Array([bytes[at]! ^ 1]), 0, 1, at);
-  fs.closeSync(fd);
-  // As if the disk had not got it: what was promised must still be there.
-  scene.ledger.history.poisoned = true;
 }
 
 /** One disk that random things happen to. */
@@ -383,7 +365,7 @@ class Story {
     await this.#kill();
     const serial = this.#notes.at(-1);
     if (serial === undefined) return;
-    tear(this.#scene, serial);
+    tearEntry(this.#scene.ledger, this.#scene.log, serial);
     this.#notes = [];
   }
 }
@@ -479,7 +461,7 @@ describe("D-1 a full disk", () => {
       // 9 is torn, and with it go eight pages; 13 is the largest of them.
       await scene.done(`sync note ${scene.serials(8)}`);
       await scene.kill();
-      tear(scene, 9);
+      tearEntry(scene.ledger, scene.log, 9);
       using aside = temporaryFolder();
       fs.cpSync(scene.log, aside.path, { recursive: true });
       let opened = false;

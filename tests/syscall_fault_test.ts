@@ -24,6 +24,7 @@ import {
 } from "./_assert.ts";
 import { budgetOf, replay, seedOf } from "./_budget.ts";
 import { Ledger } from "./_ledger.ts";
+import { LedgerProcess } from "./_ledger_process.ts";
 import { entryOf } from "./_serial_entries.ts";
 import {
   HAS_FFI,
@@ -41,6 +42,7 @@ import {
   syncsByOpening,
 } from "./_sync_trace.ts";
 import { type Case, makeCase } from "./_syscall_faults.ts";
+import { tearEntry } from "./_torn_log.ts";
 import { REAL, SEGMENT_BYTES } from "./_wal.ts";
 
 const FILE = "tests/syscall_fault_test.ts";
@@ -81,6 +83,8 @@ interface Counts {
 async function endure(one: Case, counts: Counts): Promise<void> {
   using folder = temporaryFolder();
   const log = join(folder.path, "log");
+  const ledger = new Ledger();
+  await prepare(one, ledger, log);
   const traced = await runTraced({
     runtime: one.runtime,
     args: [SCRIPT, one.kind, log],
@@ -95,7 +99,7 @@ async function endure(one: Case, counts: Counts): Promise<void> {
   if (killed) counts.killed++;
   checkEnd(traced, one, killed);
 
-  const ledger = new Ledger();
+  ledger.nextChild();
   for (const line of traced.report) ledger.feed(line);
   for (const error of ledger.errors) {
     const typed = error.code === "FAILED" ||
@@ -109,6 +113,16 @@ async function endure(one: Case, counts: Counts): Promise<void> {
   reopen(log, ledger, new Random(SEED, one.number, 1));
   counts.errors += ledger.errors.length;
   counts.acknowledged += ledger.acknowledged;
+}
+
+/** A log that was not closed, and may be torn, where the case begins with one. */
+async function prepare(one: Case, ledger: Ledger, log: string): Promise<void> {
+  if (one.before === undefined) return;
+  using child = new LedgerProcess(ledger, one.runtime, one.kind, log, {});
+  for (const line of one.before) await child.tell(line);
+  await child.kill();
+  assertEquals(ledger.errors, []);
+  if (one.torn !== undefined) tearEntry(ledger, log, one.torn);
 }
 
 /** The child did all that it was asked, unless it was to be killed. */
