@@ -132,8 +132,12 @@ export class Consumer implements ConsumerInfo {
       // close() waits for this, so that being closed is no reason to stop.
       this.#log.consumers.checkOpen();
       if (file.removed) throw this.#closedError();
-      // A later seek wins over what was asked for before it.
-      if (file.seekCount !== seekCount) return;
+      // A later seek wins over what was asked for before it; both are done
+      // when that is durable.
+      if (file.seekCount !== seekCount) {
+        yield [rounds];
+        return;
+      }
       const wanted = !back && index <= file.wanted.position;
       const record = wanted ? undefined : file.write(index, state.generation);
       rounds.touchOther(file);
