@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The command line: `walrus append | dump | stat | verify`. See `walrus help`.
+ * The command line: `walrus append | dump | stat | verify | repair`. See `walrus help`.
  *
  * @example Look at a log
  * ```sh
@@ -16,6 +16,7 @@ import { InputError, UsageError } from "./cli/arguments.ts";
 import { dump } from "./cli/dump.ts";
 import { HELP, VERSION } from "./cli/help.ts";
 import { PipeClosedError, printOut, say } from "./cli/output.ts";
+import { repair } from "./cli/repair.ts";
 import { stat } from "./cli/stat.ts";
 import { verify } from "./cli/verify.ts";
 import { WalError, type WalErrorCode } from "./mod.ts";
@@ -26,6 +27,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   append,
   dump,
   help,
+  repair,
   stat,
   verify,
 };
@@ -73,7 +75,8 @@ function report(error: unknown, command: string | undefined): number {
     return 2;
   }
   if (error instanceof WalError) {
-    say(`walrus: ${error.message} [${error.code}]`);
+    const hint = error.code === "CORRUPTED" ? "; see walrus verify" : "";
+    say(`walrus: ${error.message} [${error.code}]${hint}`);
     return UNUSABLE.includes(error.code) ? 3 : 1;
   }
   if (error instanceof InputError || error instanceof LineTooLongError) {

@@ -15,11 +15,13 @@ walrus: a write-ahead log on the command line
     walrus dump DIR             print its entries
     walrus stat DIR             say what it is made of
     walrus verify DIR           read all of it and say what is wrong
+    walrus repair DIR           say what can be done about it, or do it
     walrus help [COMMAND]       explain a command
     walrus --version            print the version
 
-dump, stat and verify change nothing and need no lock. While a program writes
-to the log they show it as it was a moment ago.
+dump, stat and verify change nothing and need no lock, and neither does repair
+before it is told what to do. While a program writes to the log they show it as
+it was a moment ago.
 
 Exit codes: 0 all is well; 1 the log is damaged, or a line was refused;
 2 wrong use; 3 a log or file is not there, not ours, in use or not readable;
@@ -57,6 +59,8 @@ Prints the data of the entries, each followed by \\n.
     --from N, --to N      only the entries from N to N
     --limit N             at most N entries
     --reverse             begin at the end
+    --salvage             of a damaged log, print all that can be read; what
+                          is lost is said on standard error, exit code 1
     --storage NAME        mapped or files
 `;
 
@@ -73,7 +77,7 @@ const VERIFY = `
 walrus verify DIR
 
 Reads every byte of the log and says what is wrong, each finding with its
-file, offset and the entries lost:
+file, offset and the entries lost, what it means, and what to do next:
 
     damage                bytes that were made durable have changed
     torn                  an unfinished write, as a crash leaves it: nobody was
@@ -88,12 +92,48 @@ or not a log.
     --storage NAME        mapped or files
 `;
 
+const REPAIR = `
+walrus repair DIR [REMEDY]
+
+Reads the log as verify does, and says what is wrong and what can be done:
+what each remedy would keep, what it would lose, and where it would keep what
+it takes out. Without a remedy nothing is changed. With one it asks first, on a
+terminal; elsewhere it needs --yes. A copy of the damaged folder made before
+never hurts.
+
+    --index               make indexes, footers and spare headers again from
+                          the frames: loses nothing
+    --manifest            make a lost manifest again from the segments, where
+                          they tell it with certainty: loses nothing
+    --cut                 end the log before its first damage, so that it can
+                          be written again. What is cut, readable or not, is
+                          kept in DIR/cut/TIME: later segments as they are, and
+                          a copy of the bytes behind the cut
+    --salvage NEWDIR      write all entries that can be read into a new log in
+                          NEWDIR, which is missing or empty, and leave DIR as
+                          it is. Data, terms, times, transactions and batches
+                          are kept; indexes up to the first gap, too. A log has
+                          no gaps: entries behind one move down, and
+                          NEWDIR/salvage.json says where each went
+    --yes                 do it without asking
+    --json                as one JSON object
+    --storage NAME        mapped or files
+
+One remedy at a time, under the writer's lock. Each may be asked for again: it
+goes on where a crash cut it off, and does nothing where nothing is to be done.
+
+Exit codes: 0 nothing is to be done, or it is done; 1 something is to be done,
+or is left, or cannot be done; 2 wrong use, or nobody to ask and no --yes;
+3 not readable, not a log, in use, or NEWDIR is not empty.
+`;
+
 /** Help by command; "" is the overview. */
 export const HELP: Readonly<Record<string, string>> = {
   "": OVERVIEW,
   append: APPEND,
   dump: DUMP,
   help: OVERVIEW,
+  repair: REPAIR,
   stat: STAT,
   verify: VERIFY,
 };

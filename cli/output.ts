@@ -8,6 +8,8 @@
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { setImmediate } from "node:timers";
+import { basename } from "node:path";
+import type { SurveyProgress } from "../src/survey.ts";
 
 const STANDARD_OUTPUT = 1;
 const RETRY_MS = 2;
@@ -73,6 +75,30 @@ export class ProgressLine {
     if (this.#width > 0) process.stderr.write(`\r${" ".repeat(this.#width)}\r`);
     this.#width = 0;
   }
+}
+
+/** How far the reading of a log is, on the line that changes. */
+export class SurveyLine {
+  readonly #line = new ProgressLine();
+
+  /** Shows it. */
+  show({ segment, bytesDone, bytesTotal }: SurveyProgress): void {
+    this.#line.show(() => {
+      const percent = Math.floor(100 * bytesDone / Math.max(bytesTotal, 1));
+      return `${percent} % ${basename(segment)}`;
+    });
+  }
+
+  /** Wipes it off. */
+  end(): void {
+    this.#line.end();
+  }
+}
+
+/** A path as a shell takes it. */
+export function quote(path: string): string {
+  if (/^[\w./:@%+=-]+$/.test(path)) return path;
+  return `'${path.replaceAll("'", "'\\''")}'`;
 }
 
 /** A size as people say it. */

@@ -8,9 +8,8 @@
 
 import type { Kept } from "./damage.ts";
 import { cutLog, type CutPlan, planCut } from "./cut_log.ts";
-import { WalCorruptedError } from "./errors.ts";
 import { MANIFEST_NAME, segmentName } from "./format.ts";
-import { lookAtLog, missingLog } from "./look.ts";
+import { missingLog } from "./look.ts";
 import {
   installManifest,
   type Rebuildable,
@@ -27,7 +26,7 @@ import type {
   StoragePort,
 } from "./storage.ts";
 import type { SurveyProgress } from "./survey.ts";
-import { type Examination, examineLog } from "./verify.ts";
+import { type Examination, examineLog, opensAsItIs } from "./verify.ts";
 
 /** A repair in place. */
 export type Remedy = "cut" | "index" | "manifest";
@@ -94,16 +93,6 @@ export function examine(
     const step = steps.next();
     if (step.done) return step.value;
     tell?.(step.value);
-  }
-}
-
-function opensAsItIs(directory: StorageDirectory): boolean {
-  try {
-    lookAtLog(directory);
-    return true;
-  } catch (error) {
-    if (error instanceof WalCorruptedError) return false;
-    throw error;
   }
 }
 

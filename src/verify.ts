@@ -12,6 +12,7 @@
 
 import { SegmentNotFoundError, WalCorruptedError } from "./errors.ts";
 import { damageOfError, type Finding } from "./finding.ts";
+import { lookAtLog } from "./look.ts";
 import { readRemains, type Remains } from "./remains.ts";
 import type { StorageDirectory } from "./storage.ts";
 import { type Survey, surveyLog, type SurveyProgress } from "./survey.ts";
@@ -28,6 +29,8 @@ export interface VerifyReport {
   readonly segmentCount: number;
   /** Bytes of frames read. */
   readonly bytes: number;
+  /** Whether opening for writing takes the log as it is. */
+  readonly opens: boolean;
 }
 
 /** What is left of a log, and all that was found in it. */
@@ -47,12 +50,13 @@ export function* verifyLog(
     const { findings, entryCount, bytes, nextIndex, firstIndex } = survey;
     const lostCount = nextIndex - firstIndex - entryCount;
     const segmentCount = remains.members.length;
-    return { findings, entryCount, lostCount, segmentCount, bytes };
+    const opens = opensAsItIs(directory);
+    return { findings, entryCount, lostCount, segmentCount, bytes, opens };
   } catch (error) {
     if (!(error instanceof WalCorruptedError)) throw error;
     const findings = [damageOfError(error)];
     const none = { entryCount: 0, lostCount: 0, segmentCount: 0, bytes: 0 };
-    return { findings, ...none };
+    return { findings, ...none, opens: false };
   }
 }
 
@@ -71,4 +75,15 @@ export function* examineLog(
   }
   const survey = yield* surveyLog(directory, remains, { checkIndex: true });
   return { remains, survey };
+}
+
+/** Whether opening for writing takes the log as it is; changes nothing. */
+export function opensAsItIs(directory: StorageDirectory): boolean {
+  try {
+    lookAtLog(directory);
+    return true;
+  } catch (error) {
+    if (error instanceof WalCorruptedError) return false;
+    throw error;
+  }
 }

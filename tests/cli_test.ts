@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
@@ -112,7 +113,7 @@ test("cli: help, version and wrong use", async () => {
 
   const help = await walrus(["help"]);
   assertEquals([help.code, help.errors], [0, ""]);
-  for (const command of ["append", "dump", "stat", "verify"]) {
+  for (const command of ["append", "dump", "stat", "verify", "repair"]) {
     assertStringIncludes(help.text, `walrus ${command} DIR`);
   }
   const append = await walrus(["append", "--help"]);
@@ -135,6 +136,12 @@ test("cli: help, version and wrong use", async () => {
     [["append", "a", "--format=xml"], "expected one of binary, json"],
     [["append", "a", "--segment-bytes=1"], "segmentBytes is 1, expected"],
     [["stat", "a", "--storage", "tape"], "expected one of mapped, files"],
+    [["repair", "a", "--yes"], "Option --yes is alone, expected what to do"],
+    [["repair", "a", "--cut", "--index"], "Options --index, --cut are several"],
+    [["repair", "a", "--salvage"], "Option --salvage needs a value"],
+    [["repair", "a", "--salvage="], "--salvage needs the new log's folder"],
+    [["repair", "a", "--cut"], "there is no terminal to ask: expected --yes"],
+    [["repair", "a", "b"], 'Argument "b" is one too many'],
   ];
   using folder = temporaryFolder();
   const base = join(folder.path, "a");
@@ -413,11 +420,22 @@ test("cli verify: damage is told with code 1, a torn tail with 0", async () => {
   assertEquals(code, 1);
   assertStringIncludes(text, `damage: ${name} at offset `);
   assertStringIncludes(text, "entry 2 is lost: found a frame with a wrong ");
-  assertStringIncludes(text, "damaged: 1 finding, 2 sound entries");
+  assertStringIncludes(text, "damaged: 1 finding, 2 sound entries, 1 lost,");
+  assertStringIncludes(text, "1 entry is lost by it.\nOpening takes the log");
+  assertStringIncludes(text, `Next: restore the files named above from a copy`);
+  assertStringIncludes(text, `    walrus repair ${log}`);
   const json = JSON.parse((await walrus(["verify", log, "--json"])).text);
   assertEquals(json.outcome, "damaged");
   assertEquals(json.findings[0].firstLostIndex, 2);
-  assertEquals(json.entryCount, 2);
+  assertEquals([json.entryCount, json.lostCount, json.opens], [2, 1, true]);
+  const salvaged = await walrus(["dump", log, "--salvage"]);
+  assertEquals([salvaged.code, salvaged.text], [1, "alpha\ngamma\n"]);
+  assertOneLine(salvaged.errors, `Entry 2 is lost: ${name} is damaged`);
+  const back = await walrus(["dump", log, "--salvage", "--reverse"]);
+  assertEquals(back.text, "gamma\nalpha\n");
+  const some = ["--from", "3", "--limit", "5"];
+  const behind = await walrus(["dump", log, "--salvage", ...some]);
+  assertEquals([behind.code, behind.text, behind.errors], [0, "gamma\n", ""]);
   const dumped = await walrus(["dump", log]);
   assertEquals([dumped.code, dumped.text], [1, "alpha\n"]);
   assertOneLine(dumped.errors, "[CHECKSUM_MISMATCH]");
@@ -484,4 +502,152 @@ test("cli: no permission is one clear line", {
   } finally {
     fs.chmodSync(log, 0o700);
   }
+});
+
+/** A log of 2 000 lines, and the files of its segments. */
+async function longLog(log: string): Promise<string[]> {
+  const lines = Array.from({ length: 2000 }, (_, i) => `line ${i + 1}\n`);
+  await walrus(["append", log, ...SMALL, "--batch", "2"], lines.join(""));
+  const names = fs.readdirSync(log).filter((one) => one.endsWith(".wal"));
+  return names.sort().map((name) => join(log, name));
+}
+
+function change(path: string, edit: (bytes: Buffer) => void): void {
+  const bytes = fs.readFileSync(path);
+  edit(bytes);
+  fs.writeFileSync(path, bytes);
+}
+
+test("cli repair: says what can be done, and changes nothing", async () => {
+  using folder = temporaryFolder();
+  const log = join(folder.path, "a log");
+  const [first] = await longLog(log);
+  const sound = await walrus(["repair", log]);
+  assertEquals([sound.code, sound.errors], [0, ""]);
+  assertMatch(sound.text, /^The log is sound: 2000 entries of 1 to 2000 in 2/);
+
+  change(first!, (bytes) => bytes[bytes.indexOf("line 101")]! ^= 1);
+  change(first!, (bytes) => bytes.fill(0, bytes.length - 64));
+  const before = bytesOf(log);
+  const { code, text, errors } = await walrus(["repair", log]);
+  assertEquals([code, errors], [1, ""]);
+  for (
+    const expected of [
+      "The log is damaged: 1998 entries of 1 to 2000, 2 lost, in 2 segments; " +
+      "opening takes it.",
+      "entries 101 to 102 are lost: found a frame with a wrong checksum",
+      "index: segment_00000000000000000001.wal at offset",
+      "restore segment_00000000000000000001.wal from a copy",
+      `walrus repair '${log}' --cut\n`,
+      "keeps 100 entries, 1 to 100; cuts 1898 entries that can be read, and " +
+      "the 2 lost.",
+      "1 file as a whole, and a copy of",
+      `walrus repair '${log}' --salvage NEWDIR\n`,
+      "1898 entries behind a gap get other indexes",
+    ]
+  ) assertStringIncludes(text, expected);
+  assert(!text.includes("--manifest"), text);
+  assert(!text.includes("--index"), "a segment with a hole is left alone");
+  const json = JSON.parse((await walrus(["repair", log, "--json"])).text);
+  assertEquals([json.sound, json.opens, json.entryCount], [false, true, 1998]);
+  assertEquals(json.remedies.cut.keptCount, 100);
+  assertEquals(json.remedies.manifest, false);
+  const asked = await walrus(["repair", log, "--cut"]);
+  assertEquals([asked.code, asked.text], [2, ""]);
+  assertOneLine(asked.errors, "no terminal to ask: expected --yes");
+  assertEquals(bytesOf(log), before, "not a byte is changed");
+});
+
+test("cli repair --cut: ends the log before the damage", async () => {
+  using folder = temporaryFolder();
+  const log = join(folder.path, "log");
+  const [first, second] = await longLog(log);
+  change(first!, (bytes) => bytes.fill(0, 8192, 12288));
+  const kept = fs.readFileSync(second!);
+  const done = await walrus(["repair", log, "--cut", "--yes"]);
+  assertEquals([done.code, done.errors], [0, ""]);
+  assertMatch(done.text, /^Done\.\nKept in .*\/cut\/.*:\n/);
+  assertStringIncludes(done.text, "The log is sound: ");
+  const saved = /Kept in (.*):/.exec(done.text)![1]!;
+  const name = "segment_00000000000000000002.wal";
+  assertEquals(fs.readFileSync(join(saved, name)), kept);
+  assertEquals(fs.existsSync(second!), false);
+  const again = await walrus(["repair", log, "--cut", "--yes"]);
+  assertEquals(again.code, 0);
+  assertStringIncludes(again.text, "Nothing to do.");
+  await walrus(["append", log], "more\n");
+  const dumped = (await walrus(["dump", log])).text.split("\n");
+  assertEquals(dumped.at(-2), "more");
+  assertEquals(dumped[70], "line 71");
+  assertLess(dumped.length, 200);
+});
+
+test("cli repair --index, --manifest: lose nothing", async () => {
+  using folder = temporaryFolder();
+  const log = join(folder.path, "log");
+  const [first] = await longLog(log);
+  const before = (await walrus(["dump", log])).text;
+  change(first!, (bytes) => bytes.fill(1, bytes.length - 1000));
+  const index = await walrus(["repair", log, "--index", "--yes"]);
+  assertEquals(index.code, 0, index.text + index.errors);
+  assertEquals((await walrus(["verify", log])).code, 0);
+  change(join(log, "manifest"), (bytes) => bytes.fill(0));
+  assertEquals((await walrus(["verify", log])).code, 1);
+  const manifest = await walrus(["repair", log, "--manifest", "--yes"]);
+  assertEquals(manifest.code, 0, manifest.text + manifest.errors);
+  assertEquals((await walrus(["verify", log])).code, 0);
+  assertEquals((await walrus(["dump", log])).text, before);
+
+  fs.rmSync(join(log, "manifest"));
+  fs.rmSync(first!);
+  const refused = await walrus(["repair", log, "--manifest", "--yes"]);
+  assertEquals([refused.code, refused.errors], [0, ""]);
+  assertStringIncludes(refused.text, "The log is sound");
+});
+
+test("cli repair --salvage: writes a new log", async () => {
+  using folder = temporaryFolder();
+  const log = join(folder.path, "log");
+  const fresh = join(folder.path, "new");
+  const [first] = await longLog(log);
+  change(first!, (bytes) => bytes[bytes.indexOf("line 101")]! ^= 1);
+  const order = ["repair", log, "--salvage", fresh, "--yes"];
+  const before = bytesOf(log).replaceAll(/^LOCK.*$/gm, "");
+  const done = await walrus(order);
+  assertEquals([done.code, done.errors], [0, ""]);
+  assertStringIncludes(done.text, "has 1998 entries.");
+  assertStringIncludes(done.text, "1 gap could not be read. 1898 entries have");
+  assertEquals(bytesOf(log).replaceAll(/^LOCK.*$/gm, ""), before);
+  const lines = (await walrus(["dump", fresh])).text.split("\n");
+  assertEquals([lines[99], lines[100]], ["line 100", "line 103"]);
+  const report = fs.readFileSync(join(fresh, "salvage.json"), "utf8");
+  assertEquals(JSON.parse(report).ranges.length, 2);
+  const again = await walrus(order);
+  assertStringIncludes(again.text, "1998 of them were there already");
+  const other = join(folder.path, "other");
+  await walrus(["append", other], "x\n");
+  const into = ["repair", log, "--salvage", other, "--yes"];
+  const refused = await walrus(into);
+  assertEquals(refused.code, 3);
+  assertOneLine(refused.errors, "expected a new or empty folder");
+});
+
+test("cli repair: a log in use is left alone", async () => {
+  using folder = temporaryFolder();
+  const log = join(folder.path, "log");
+  const [first] = await longLog(log);
+  using wal = openWalSync(log);
+  change(first!, (bytes) => bytes[bytes.indexOf("line 101")]! ^= 1);
+  for (
+    const remedy of [["--cut"], ["--index"], ["--manifest"], [
+      "--salvage",
+      join(folder.path, "new"),
+    ]]
+  ) {
+    const { code, errors } = await walrus(["repair", log, ...remedy, "--yes"]);
+    assertEquals(code, 3);
+    assertOneLine(errors, "[LOCKED]");
+  }
+  assertEquals((await walrus(["repair", log])).code, 1);
+  assertEquals(wal.lastIndex, 2000);
 });
