@@ -170,6 +170,11 @@ async function carryOut(order: Order, remedy: Remedy): Promise<number> {
     lines.push(`Kept in ${savedPath}:`);
     lines.push(...savedNames.map((name) => `    ${name}`));
   }
+  const { manifest } = report.plan;
+  if (done && manifest !== undefined && "assumption" in manifest) {
+    const { assumption } = manifest;
+    if (assumption !== undefined) lines.push(`It was assumed: ${assumption}.`);
+  }
   lines.push(statusLine(after));
   if (!sound) lines.push(`See walrus repair ${quote(directory)}`);
   await printOut(lines.join("\n"));
