@@ -30,6 +30,9 @@ import {
   systemCode,
 } from "./_small_disk.ts";
 
+/** Thousands of crashes take long beside other suites. */
+const SLOW = { timeout: 60_000 };
+
 test("Random gives the same numbers for the same words, others else", () => {
   const draw = (...words: [number, number?]) =>
     Array.from(
@@ -70,7 +73,7 @@ test("synced bytes and synced names survive every crash", () => {
   }
 });
 
-test("dirty pages are old, new or torn, each by itself", () => {
+test("dirty pages are old, new or torn, each by itself", SLOW, () => {
   for (const viaMap of [true, false]) {
     const { storage, log } = synced(3, { garbage: "none" });
     if (viaMap) mapped(log).fill(2);
@@ -100,36 +103,40 @@ test("a torn page is old or new by sectors of 512 bytes", () => {
   assert(seen.length > 50 && seen.every((text) => /^[12]{8}$/.test(text)));
 });
 
-test("garbage falls on dirty sectors without synced bytes, or anywhere", () => {
-  const spoilt = (options: CrashOptions) => {
-    const storage = new SimulatedStorage({ seed: 1, writeback: 0 });
-    const directory = openFolder(storage);
-    const log = directory.create("log", PAGE);
-    // Sectors 0-2 hold synced bytes; 2 (again) to 5 are dirty, 6-7 clean.
-    log.writeAt(filled(2 * SECTOR + 9, 1), 0);
-    log.sync();
-    directory.sync();
-    log.writeAt(filled(4 * SECTOR - 9, 2), 2 * SECTOR + 9);
-    const hit = new Set<number>();
-    for (let seed = 1; seed <= 4000; seed++) {
-      const page = storage.image({ seed, ...options }).peek("wal/log");
-      for (let at = 0; at < PAGE; at++) {
-        const sector = Math.floor(at / SECTOR);
-        const dirty = at >= 2 * SECTOR + 9 && at < 6 * SECTOR;
-        const allowed = sector < 2 || at < 2 * SECTOR + 9
-          ? [1]
-          : dirty
-          ? [0, 2]
-          : [0];
-        if (!allowed.includes(page![at]!)) hit.add(sector);
+test(
+  "garbage falls on dirty sectors without synced bytes, or anywhere",
+  SLOW,
+  () => {
+    const spoilt = (options: CrashOptions) => {
+      const storage = new SimulatedStorage({ seed: 1, writeback: 0 });
+      const directory = openFolder(storage);
+      const log = directory.create("log", PAGE);
+      // Sectors 0-2 hold synced bytes; 2 (again) to 5 are dirty, 6-7 clean.
+      log.writeAt(filled(2 * SECTOR + 9, 1), 0);
+      log.sync();
+      directory.sync();
+      log.writeAt(filled(4 * SECTOR - 9, 2), 2 * SECTOR + 9);
+      const hit = new Set<number>();
+      for (let seed = 1; seed <= 4000; seed++) {
+        const page = storage.image({ seed, ...options }).peek("wal/log");
+        for (let at = 0; at < PAGE; at++) {
+          const sector = Math.floor(at / SECTOR);
+          const dirty = at >= 2 * SECTOR + 9 && at < 6 * SECTOR;
+          const allowed = sector < 2 || at < 2 * SECTOR + 9
+            ? [1]
+            : dirty
+            ? [0, 2]
+            : [0];
+          if (!allowed.includes(page![at]!)) hit.add(sector);
+        }
       }
-    }
-    return [...hit].sort().join("");
-  };
-  assertEquals(spoilt({ garbage: "none" }), "");
-  assertEquals(spoilt({}), "345");
-  assertEquals(spoilt({ garbage: "anywhere" }), "2345");
-});
+      return [...hit].sort().join("");
+    };
+    assertEquals(spoilt({ garbage: "none" }), "");
+    assertEquals(spoilt({}), "345");
+    assertEquals(spoilt({ garbage: "anywhere" }), "2345");
+  },
+);
 
 test("a created name is lost or found until its directory is synced", () => {
   const { storage, directory } = synced(1);
@@ -261,7 +268,7 @@ test("syncSoon promises what was there at the call, and only later", () => {
   ]);
 });
 
-test("random work: a sector is what was synced or written since", () => {
+test("random work: a sector is what was synced or written since", SLOW, () => {
   for (let seed = 1; seed <= 40; seed++) {
     const { storage, log } = synced(4, { seed, garbage: "none" });
     const random = new Random(seed);
@@ -504,7 +511,7 @@ test("a rename may survive though the contents do not, or reverse", () => {
   ]);
 });
 
-test("a page of a mapping may be caught between two stores", () => {
+test("a page of a mapping may be caught between two stores", SLOW, () => {
   const caught = (viaMap: boolean, options: CrashOptions = {}) => {
     const { storage, log } = synced(2, { garbage: "none" });
     if (viaMap) mapped(log).fill(2);
@@ -528,7 +535,7 @@ test("a page of a mapping may be caught between two stores", () => {
   assertEquals(caught(true, { pages: () => "torn" }), [""]);
 });
 
-test("what a program did not store is whole where it was caught", () => {
+test("what a program did not store is whole where it was caught", SLOW, () => {
   const { storage, log } = synced(1, { garbage: "none" });
   const bytes = mapped(log);
   bytes.fill(2, 100, 200);
