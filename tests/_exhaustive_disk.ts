@@ -33,8 +33,17 @@ const READING: ReadonlySet<string | symbol> = new Set([
   "readAt",
 ]);
 
+/** A call of the port. */
+export interface PortCall {
+  readonly operation: string;
+  /** The names that it is about. */
+  readonly names: string;
+  /** Offsets and sizes. */
+  readonly numbers: readonly unknown[];
+}
+
 /** Called before and after every call of the port. */
-export type Watch = (when: "before" | "after", call: string) => void;
+export type Watch = (when: "before" | "after", call: PortCall) => void;
 
 /** How a disk is started. */
 export interface Boot {
@@ -191,10 +200,11 @@ export class SteadyStorage implements StoragePort {
         return (...given: unknown[]) => {
           // Closing changes nothing that a crash could show.
           if (key === "close") return value.apply(target, given);
-          this.watch?.("before", tell(target, key, given));
+          const call = this.watch && describe(target, String(key), given);
+          if (call !== undefined) this.watch?.("before", call);
           const result = value.apply(target, given);
           if (!READING.has(key)) this.changes++;
-          this.watch?.("after", tell(target, key, given));
+          if (call !== undefined) this.watch?.("after", call);
           const file = key === "create" || key === "open";
           return file && result !== undefined ? this.#watched(result) : result;
         };
@@ -213,9 +223,13 @@ export function logFolder(disk: Disk): Folder {
   return folder;
 }
 
-function tell(target: object, key: string | symbol, given: unknown[]): string {
-  const told = given.filter((one) => typeof one !== "object")
-    .filter((one) => typeof one !== "function");
-  const name = "name" in target ? ` ${target.name}` : "";
-  return `${String(key)}${name} ${told.join(" ")}`.trimEnd();
+function describe(
+  target: object,
+  operation: string,
+  given: readonly unknown[],
+): PortCall {
+  const names = given.filter((one) => typeof one === "string");
+  if ("name" in target) names.unshift(String(target.name));
+  const numbers = given.filter((one) => typeof one === "number");
+  return { operation, names: names.join(" "), numbers };
 }

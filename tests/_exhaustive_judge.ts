@@ -16,7 +16,7 @@ import {
   type Written,
 } from "./_crash_history.ts";
 import { readAll } from "./_crash_verdict.ts";
-import { LOG, SteadyStorage } from "./_exhaustive_disk.ts";
+import { LOG, type PortCall, SteadyStorage } from "./_exhaustive_disk.ts";
 import {
   type Choice,
   type ImageCounts,
@@ -123,6 +123,18 @@ export interface Only {
   readonly at: string;
 }
 
+/** How much is judged. */
+export interface JudgeOptions {
+  readonly seed: number;
+  /** How many crashes one within the other, at most. */
+  readonly depth: number;
+  /**
+   * Recoveries are of different kinds also when they differ in offsets, sizes
+   * or what they found, not only in what they called and on which files.
+   */
+  readonly fine: boolean;
+}
+
 /** Judges disks, each once. */
 export class Judge {
   readonly counts: JudgeCounts = {
@@ -132,9 +144,7 @@ export class Judge {
     widePages: 0,
     wideNames: 0,
   };
-  readonly #seed: number;
-  /** How many crashes one within the other, at most. */
-  readonly #depth: number;
+  readonly #options: JudgeOptions;
   readonly #outcomes = {
     mapped: new Map<number, Outcome>(),
     files: new Map<number, Outcome>(),
@@ -148,9 +158,8 @@ export class Judge {
   /** Recoveries by what they called and found; one of each is crashed. */
   readonly #kinds = new Set<string>();
 
-  constructor(seed: number, depth: number) {
-    this.#seed = seed;
-    this.#depth = depth;
+  constructor(options: JudgeOptions) {
+    this.#options = options;
   }
 
   /** How many different disks were judged. */
@@ -173,7 +182,7 @@ export class Judge {
     try {
       const { outcome, kind } = this.#recover(build(), where);
       known.set(key, outcome);
-      if (where.depth < this.#depth && this.#isNew(kind)) {
+      if (where.depth < this.#options.depth && this.#isNew(kind)) {
         this.#crashInside(build(), where, outcome);
         this.#goOn(build(), where, outcome);
       }
@@ -195,8 +204,12 @@ export class Judge {
   }
 
   #boot(disk: Disk, { mapped, depth }: Where): SteadyStorage {
-    const number = depth + 1;
-    return new SteadyStorage(disk, { mapped, number, seed: this.#seed });
+    const number = depth + 2;
+    return new SteadyStorage(disk, {
+      mapped,
+      number,
+      seed: this.#options.seed,
+    });
   }
 
   #recover(
@@ -205,15 +218,22 @@ export class Judge {
   ): { outcome: Outcome; kind: string; storage: SteadyStorage } {
     const storage = this.#boot(disk, where);
     let trace = where.mapped ? 1 : 2;
-    storage.watch = (when, call) => {
-      if (when === "after") return;
-      for (let at = 0; at < call.length; at++) {
-        trace = Math.imul(trace ^ call.charCodeAt(at), 0x01000193);
+    const add = (word: string | number) => {
+      const text = String(word);
+      for (let at = 0; at < text.length; at++) {
+        trace = Math.imul(trace ^ text.charCodeAt(at), 0x01000193);
       }
+    };
+    storage.watch = (when, { operation, names, numbers }) => {
+      if (when === "after") return;
+      add(operation);
+      add(names);
+      if (this.#options.fine) add(numbers.join(" "));
     };
     const { outcome } = this.#open(storage);
     storage.watch = undefined;
-    return { outcome, kind: `${trace} ${outcome.name}`, storage };
+    const kind = `${trace} ${this.#options.fine ? outcome.name : ""}`;
+    return { outcome, kind, storage };
   }
 
   #open(storage: SteadyStorage): { wal: Wal; outcome: Outcome } {
@@ -238,7 +258,7 @@ export class Judge {
     const storage = this.#boot(disk, where);
     const power = expectSame(expected);
     storage.watch = (when, call) =>
-      look(storage, { what: `${when} ${call} of recovery`, power });
+      look(storage, { what: `${when} ${tell(call)} of recovery`, power });
     const { outcome } = this.#open(storage);
     if (outcome.name !== expected.name) {
       throw new Violation(`recovered ${expected.name}, then ${outcome.name}`);
@@ -248,7 +268,7 @@ export class Judge {
 
   /** Appends to the recovered log, loses all that was not synced, closes. */
   #goOn(disk: Disk, where: Where, expected: Outcome): void {
-    const look = this.looker({ ...where, depth: this.#depth });
+    const look = this.looker({ ...where, depth: this.#options.depth });
     const storage = this.#boot(disk, where);
     const { wal } = this.#open(storage);
     const { found } = expected;
@@ -297,7 +317,7 @@ export class Judge {
     if (this.#isNew(`${lost ? "lost" : "death"} ${kind}`)) {
       storage = this.#boot(leave(), where);
       storage.watch = (when, call) =>
-        look(storage, { what: `${when} ${call} of recovery`, power });
+        look(storage, { what: `${when} ${tell(call)} of recovery`, power });
       this.#open(storage);
       storage.watch = undefined;
     }
@@ -434,6 +454,11 @@ export interface Asked {
  * left, unless other things are expected of it.
  */
 export type Look = (storage: SteadyStorage, asked: Asked) => void;
+
+/** A call in words. */
+export function tell({ operation, names, numbers }: PortCall): string {
+  return [operation, names, ...numbers].join(" ").trimEnd();
+}
 
 function expectSame(expected: Outcome): Verdict {
   return ({ name }) =>

@@ -24,7 +24,7 @@ import {
   NOTHING,
   type Version,
 } from "./_crash_history.ts";
-import { LOG, SteadyStorage } from "./_exhaustive_disk.ts";
+import { LOG, type PortCall, SteadyStorage } from "./_exhaustive_disk.ts";
 import {
   entryOf,
   type Judge,
@@ -32,6 +32,7 @@ import {
   namesOf,
   type Only,
   type Outcome,
+  tell,
   Violation,
 } from "./_exhaustive_judge.ts";
 
@@ -39,13 +40,28 @@ import {
 const PAGE_DATA_BYTES = 4096 - 40;
 const CONSUMER = "worker";
 
+/** How the calls of a workload meet. */
+export const WAYS = [
+  /** Each call blocks until it is done. */
+  "blocking",
+  /** Each promise is awaited, and what goes on in the background. */
+  "awaited",
+  /** All calls are made at once, and share the syncs. */
+  "together",
+  /** The syncs of a call have begun when the next one is made. */
+  "overlapping",
+  /** One of them has ended. */
+  "staggered",
+  /** The last call blocks, beside the syncs of the others. */
+  "crossed",
+] as const;
+
 /** How a workload is run. */
 export interface Variant {
-  /** An empty disk, or a log of three entries in two segments, durable. */
+  /** An empty disk, or a closed log of three entries in two segments. */
   readonly base: "new" | "filled";
   readonly storage: "mapped" | "files";
-  /** Blocking; each call awaited; all calls started before a sync ends. */
-  readonly way: "blocking" | "awaited" | "together";
+  readonly way: typeof WAYS[number];
   readonly sync: "always" | "never";
 }
 
@@ -77,20 +93,83 @@ interface Call {
   readonly done: () => void;
 }
 
+/** What a workload begins with. */
+export class Base {
+  /** The serial number of its last entry. */
+  readonly serial: number;
+  readonly #disk: Disk;
+  readonly #contents: Contents;
+  readonly #consumers: ReadonlyMap<string, number>;
+  readonly #seed: number;
+
+  private constructor(
+    seed: number,
+    disk: Disk,
+    contents: Contents,
+    consumers: ReadonlyMap<string, number>,
+  ) {
+    this.#seed = seed;
+    this.#disk = disk;
+    this.#contents = contents;
+    this.#consumers = consumers;
+    this.serial = contents.nextIndex - 1;
+  }
+
+  /** An empty disk. */
+  static empty(seed: number): Base {
+    return new Base(seed, new Disk(), NOTHING, new Map());
+  }
+
+  /** A log of three entries in two segments, and a consumer behind them. */
+  static async filled(seed: number): Promise<Base> {
+    const disk = new Disk();
+    const boot = { mapped: false, number: 0, seed };
+    const storage = new SteadyStorage(disk, boot);
+    const wal = openWalSync(LOG, { storage, segmentBytes: 65536 });
+    const entries = [entryOf(1, 100), entryOf(2, 200), entryOf(3, 300)];
+    wal.appendBatchSync(entries.slice(0, 2));
+    wal.rotateSync();
+    wal.appendSync(entries[2]!);
+    let settled = false;
+    const making = wal.consumer(CONSUMER, { from: "end" })
+      .then(() => settled = true);
+    while (!settled) {
+      storage.settle();
+      await hop();
+    }
+    await making;
+    wal.closeSync();
+    const consumers = new Map([[CONSUMER, 3]]);
+    return new Base(seed, disk, extend(NOTHING, entries), consumers);
+  }
+
+  /** Another disk of the same. */
+  boot(mapped: boolean): SteadyStorage {
+    const disk = this.#disk.copy((inode) => inode.clone());
+    return new SteadyStorage(disk, { mapped, number: 1, seed: this.#seed });
+  }
+
+  /** Another history of it. */
+  history(): History {
+    return new History(this.#contents, this.#consumers);
+  }
+}
+
 /** One open log and what is known of it. */
 export class Life {
   readonly #variant: Variant;
   readonly #options: WalOptions;
-  readonly #judge: Judge;
   readonly #look: Look;
   readonly #storage: SteadyStorage;
   readonly #pending = new Set<Promise<unknown>>();
   #wal!: Wal;
   #consumer: Consumer | undefined;
-  #history = new History(NOTHING);
-  #serial = 0;
+  readonly #history: History;
+  #serial: number;
   /** Whether instants are judged: shorter workloads have judged the others. */
   #armed = false;
+  /** Whether the calls are the blocking twins. */
+  #blocking: boolean;
   /** Closed, and not opened again yet. */
   #closed = false;
   #failure: unknown;
@@ -100,27 +179,33 @@ export class Life {
     death: new Set<string>(),
   };
 
-  constructor(variant: Variant, judge: Judge, seed: number, only?: Only) {
+  constructor(variant: Variant, base: Base, judge: Judge, only?: Only) {
     const { sync } = variant;
     const mapped = variant.storage === "mapped";
     this.#variant = variant;
-    this.#judge = judge;
+    this.#blocking = variant.way === "blocking";
     this.#look = judge.looker({ mapped, depth: 0 }, only);
-    this.#storage = new SteadyStorage(new Disk(), { mapped, number: 0, seed });
+    this.#storage = base.boot(mapped);
+    this.#history = base.history();
+    this.#serial = base.serial;
     const storage = this.#storage;
     this.#options = { storage, sync, segmentBytes: 65536 };
-    storage.watch = (when, call) => this.#crash(`${when} ${call}`);
+    storage.watch = (when, call) => this.#crash(when, call);
   }
 
   /** Runs a workload; throws what was found wrong. */
   async run(operations: readonly string[]): Promise<void> {
     this.#armed = operations.length === 0;
-    await this.#begin();
+    await this.#open();
+    const { way } = this.#variant;
     for (const [nth, operation] of operations.entries()) {
       this.#armed = nth === operations.length - 1;
+      if (way === "crossed") this.#blocking = this.#armed;
       await (OPERATIONS[operation] as typeof OPERATIONS[string])(this);
       this.#crash(`after ${operation}`);
-      if (this.#variant.way === "awaited") await this.#settle();
+      if (way === "awaited") await this.#settle();
+      else if (way !== "blocking" && way !== "together") await hop();
+      if (way === "staggered") this.#storage.settle();
       if (this.#failure !== undefined) throw this.#failure;
     }
     await this.#settle();
@@ -131,20 +216,6 @@ export class Life {
   /** What the log holds. */
   get contents(): Contents {
     return this.#history.current;
-  }
-
-  async #begin(): Promise<void> {
-    await this.#open();
-    if (this.#variant.base === "new") return;
-    this.append(100, 200);
-    this.rotate();
-    this.append(300);
-    await this.#await(this.#wal.flush());
-    await this.ack();
-    await this.#settle();
-    const { position } = this.#consumer!;
-    const consumers = new Map([[CONSUMER, position]]);
-    this.#history = new History(this.contents, consumers);
   }
 
   // ---- operations
@@ -233,7 +304,8 @@ export class Life {
     const history = this.#history;
     const { firstIndex, nextIndex } = history.current;
     if (this.#consumer === undefined) {
-      const made = this.#wal.consumers().length > 0
+      const there = this.#wal.consumers().length > 0;
+      const made = there
         ? () => {}
         : history.moveConsumer(CONSUMER, firstIndex - 1);
       this.#consumer = await this.#await(this.#wal.consumer(CONSUMER));
@@ -258,7 +330,7 @@ export class Life {
   async reopen(): Promise<void> {
     const history = this.#history;
     const { current } = history;
-    if (this.#variant.way === "blocking") this.#wal.closeSync();
+    if (this.#blocking) this.#wal.closeSync();
     else await this.#await(this.#wal.close());
     this.#consumer = undefined;
     await this.#settle();
@@ -274,17 +346,17 @@ export class Life {
   // ---- calls
 
   async #open(): Promise<void> {
-    this.#wal = this.#variant.way === "blocking"
+    this.#wal = this.#blocking
       ? openWalSync(LOG, this.#options)
       : await this.#await(openWal(LOG, this.#options));
   }
 
   #call({ blocking, soon, version, done }: Call): void {
-    if (this.#variant.way === "blocking") blocking();
+    if (this.#blocking) blocking();
     else this.#start(soon(), done);
     if (version !== undefined) this.#history.accept(version);
     this.#compare(this.#history.current);
-    if (this.#variant.way === "blocking") done();
+    if (this.#blocking) done();
   }
 
   /** What the log says of itself is what it should hold. */
@@ -309,8 +381,14 @@ export class Life {
   /** Only what waits for an entry that was taken away may be. */
   #rejected(error: unknown): void {
     const truncated = error instanceof IndexOutOfRangeError &&
-      error.reason === "truncated" && this.#variant.way === "together";
+      error.reason === "truncated" && this.#meet;
     if (!truncated) this.#fail(error);
+  }
+
+  /** Whether calls are made before the ones before have settled. */
+  get #meet(): boolean {
+    const { way } = this.#variant;
+    return way !== "blocking" && way !== "awaited";
   }
 
   /** Lets syncs end, one at a time, until a promise settles. */
@@ -344,13 +422,13 @@ export class Life {
   }
 
   /** All that a crash at this instant could leave is judged. */
-  #crash(what: string): void {
+  #crash(when: string, call?: PortCall): void {
     if (!this.#armed || this.#failure !== undefined) return;
     const { power, death } = this.#expect();
     const closed = this.#closed;
     try {
       this.#look(this.#storage, {
-        what,
+        what: call === undefined ? when : `${when} ${tell(call)}`,
         revision: this.#history.revision + (closed ? 0.5 : 0),
         power: (outcome) => {
           if (!power.has(outcome.name)) return this.#explain(outcome);
