@@ -228,6 +228,12 @@ export class History {
     );
   }
 
+  /** An opening has found this first index, and made it last. */
+  settleFront(index: number): void {
+    this.current.firstIndex = index;
+    this.#revised(this.#front.change(() => index))();
+  }
+
   /** A consumer is about to be made or moved, or to be taken away. */
   moveConsumer(name: string, position: number | undefined): () => void {
     const known = this.#consumers.get(name) ??
@@ -284,9 +290,13 @@ export class History {
 }
 
 /** Exactly this and nothing else. */
-export function exactly(found: FoundLog, what: string): Expected {
+export function exactly(
+  found: FoundLog,
+  what: string,
+  number = 0,
+): Expected {
   const contents = contentsOf(found);
-  const version: Version = { ...contents, number: 0, what, state: "written" };
+  const version: Version = { ...contents, number, what, state: "written" };
   const versions = [version];
   const consumers = new Map(
     [...found.consumers].map(([name, position]) => [

@@ -19,6 +19,7 @@ import {
   explain,
   findVersion,
   type FoundLog,
+  type Version,
   type Written,
 } from "./_crash_history.ts";
 import { Uncertain } from "./_crash_uncertain.ts";
@@ -260,7 +261,7 @@ export class Judge {
       if (wrong !== undefined) throw new Error(wrong);
     }
     checkReport(wal, disk, compared, crash);
-    await this.#judgeInside(found);
+    await this.#judgeInside(found, version);
     await step(disk, 0);
     if (random.chance(0.6)) await this.#goOn(wal, found);
     else disk.processDeath();
@@ -284,10 +285,12 @@ export class Judge {
     });
   }
 
-  async #judgeInside(found: FoundLog): Promise<void> {
+  async #judgeInside(found: FoundLog, version: Version): Promise<void> {
     const { crash: before, expected, path } = this.#crashed;
     const inside = this.#inside;
     this.#inside = [];
+    // What later cuts may have done is told by the version's number.
+    const exact = exactly(found, "first recovery", version.number);
     for (const { disk, crash, at } of inside) {
       // Where nothing waited to be written, recovery must always agree with
       // itself. After a death the page cache still could be lost.
@@ -297,7 +300,7 @@ export class Judge {
         disk: crash === "death" ? disk.processDeath() : disk,
         crash,
         expected: settled && !this.#run.hostile
-          ? { ...exactly(found, "first recovery"), ...later(before, expected) }
+          ? { ...exact, ...later(before, expected) }
           : expected,
         path: [...path, `${crash} inside recovery at ${at}`],
       }, this.#depth + 1).judge();

@@ -7,7 +7,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Wal, WalOptions } from "../mod.ts";
+import type { Consumer, Wal, WalOptions } from "../mod.ts";
 import { StorageError, WalError } from "../src/errors.ts";
 import {
   contentsOf,
@@ -37,6 +37,8 @@ import { Random, SimulatedStorage } from "../testing/mod.ts";
 /** Bytes to cut entries from: filling each anew would take most of the time. */
 const PAYLOAD = new Random(20_261_122).bytes(256 * 1024);
 
+const CONSUMER = "worker";
+
 const ZERO_SECTOR = new Uint8Array(512);
 
 /** What a run is made of; the same for the same seed and number. */
@@ -57,6 +59,12 @@ const OPERATIONS = [
   "batch",
   "truncate",
   "truncateBatch",
+  "commit",
+  "commit",
+  "truncateBefore",
+  "reset",
+  "ack",
+  "ack",
   "flush",
   "rotate",
   "settle",
@@ -93,6 +101,8 @@ class Life {
   /** What segments held before a truncation took entries away. */
   readonly #ghosts: Uint8Array[] = [];
   readonly #pending = new Set<Promise<unknown>>();
+  #consumer: Consumer | undefined;
+  #opening = false;
   #serial: number;
 
   constructor(
@@ -195,6 +205,14 @@ class Life {
           Math.min(this.#batchStart + random.int(3), this.#next - 1),
           blocking,
         );
+      case "commit":
+        return this.#append(random.pick([1, 2, 3, 9]), blocking, true);
+      case "truncateBefore":
+        return this.#truncateBefore(blocking);
+      case "reset":
+        return this.#reset(blocking);
+      case "ack":
+        return this.#ack();
       case "flush":
         return this.#flush(blocking);
       case "rotate":
@@ -242,7 +260,7 @@ class Life {
     return { data, term: random.int(4), timestampNs };
   }
 
-  #append(length: number, blocking: boolean): void {
+  #append(length: number, blocking: boolean, commits = false): void {
     const random = this.#random;
     const wal = this.#wal;
     const { history } = this;
@@ -250,7 +268,8 @@ class Life {
     const chosen = random.pick([undefined, undefined, undefined, true, false]);
     const durable = chosen ?? this.#options.sync === "always";
     const sizes = entries.map(({ data }) => data.length).join("+");
-    const what = `append ${sizes} as ${this.#next}` +
+    const verb = commits ? "commit" : "append";
+    const what = `${verb} ${sizes} as ${this.#next}` +
       `${blocking ? " blocking" : ""}${durable ? " durable" : ""}`;
     this.#note(what);
     const options = chosen === undefined ? {} : { durable: chosen };
@@ -261,7 +280,18 @@ class Life {
     const done = () => {
       if (durable) history.acknowledge(version);
     };
+    const transaction = commits && wal.state === "open"
+      ? wal.beginTransaction()
+      : undefined;
+    for (const entry of entries) {
+      transaction?.add(entry as Written & { timestampNs: bigint });
+    }
     this.#call(version, before, () => {
+      if (transaction !== undefined) {
+        if (!blocking) return transaction.commit(options);
+        transaction.commitSync(options);
+        return undefined;
+      }
       const only = entries[0] as Written & { timestampNs: bigint };
       if (blocking) {
         if (length === 1) wal.appendSync(only, options);
@@ -292,7 +322,9 @@ class Life {
       this.#checkFailure(error);
     }
     const after = wal.nextIndex;
-    const grows = version.nextIndex > history.current.nextIndex;
+    // Of a refused append bytes may remain, of a refused cut nothing does.
+    const grows = !version.what.startsWith("reset") &&
+      version.nextIndex > history.current.nextIndex;
     if (after === version.nextIndex) history.accept(version);
     else if (after === before) history.refuse(version, grows);
     else {
@@ -357,13 +389,12 @@ class Life {
         if (bytes !== undefined) this.#ghosts.push(bytes);
       }
     }
-    const kept = shorten(history.current, last);
     // With nothing to take away, what was taken away before still counts.
     const version = last === this.#next - 1
       ? history.versions.findLast(({ what, state }) =>
-        what.startsWith("truncateAfter") && state === "written"
+        /^(truncateAfter|reset)/.test(what) && state === "written"
       ) ?? history.versions[0] as Version
-      : history.propose(what, kept);
+      : history.proposeCut(what, last);
     const call = () => {
       if (!blocking) return wal.truncateAfter(last);
       wal.truncateAfterSync(last);
@@ -372,6 +403,85 @@ class Life {
     const done = () => history.acknowledge(version);
     if (version.state === "pending") this.#call(version, before, call, done);
     else this.#quiet(call, done);
+  }
+
+  #truncateBefore(blocking: boolean): void {
+    const wal = this.#wal;
+    const { history } = this;
+    const { firstIndex, nextIndex } = history.current;
+    const reach = nextIndex - firstIndex;
+    const index = firstIndex + this.#random.pick([
+      0,
+      reach,
+      this.#random.int(reach + 1),
+      this.#random.int(reach + 1),
+    ]);
+    const what = `truncateBefore ${index}${blocking ? " blocking" : ""}`;
+    this.#note(what);
+    const { current } = history;
+    const settled = history.raiseFront(index);
+    this.#quiet(() => {
+      if (!blocking) return wal.truncateBefore(index);
+      wal.truncateBeforeSync(index);
+      return undefined;
+    }, settled);
+    // Without space for its manifest it has changed nothing.
+    const first = wal.firstIndex === 0 ? wal.nextIndex : wal.firstIndex;
+    if (first !== current.firstIndex) {
+      if (first !== firstIndex) throw new Error(`"${what}" left ${first}`);
+      current.firstIndex = firstIndex;
+    }
+  }
+
+  #reset(blocking: boolean): void {
+    const wal = this.#wal;
+    const { history } = this;
+    const before = wal.nextIndex;
+    const nextIndex = this.#random.pick([1, before + 1, before + 100, 5000]);
+    if (nextIndex === before) return;
+    const what = `reset ${nextIndex}${blocking ? " blocking" : ""}`;
+    this.#note(what);
+    const version = history.proposeReset(what, nextIndex);
+    this.#call(version, before, () => {
+      if (!blocking) return wal.reset(nextIndex);
+      wal.resetSync(nextIndex);
+      return undefined;
+    }, () => history.acknowledge(version));
+  }
+
+  /** A consumer is opened, or acknowledges; both have no blocking twin. */
+  #ack(): void {
+    const wal = this.#wal;
+    const { history } = this;
+    const consumer = this.#consumer;
+    if (consumer === undefined) {
+      if (this.#opening) return;
+      this.#note("consumer");
+      const { firstIndex } = history.current;
+      const made = wal.consumers().length > 0
+        ? () => {}
+        : history.moveConsumer(CONSUMER, firstIndex - 1);
+      this.#opening = true;
+      this.#quiet(() =>
+        wal.consumer(CONSUMER).then((opened) => {
+          if (this.#wal === wal) this.#consumer = opened;
+        }).finally(() => {
+          this.#opening = false;
+        }), made);
+      return;
+    }
+    const { nextIndex } = history.current;
+    const ahead = nextIndex - 1 - consumer.position;
+    if (ahead <= 0) return;
+    const index = nextIndex - 1 - this.#random.pick([0, 0, ahead >> 1]);
+    this.#note(`ack ${index}`);
+    const done = history.moveUp(CONSUMER, index);
+    const entry = history.versionOf(index);
+    this.#quiet(() => consumer.ack(index), () => {
+      // The entry is made durable first.
+      if (entry !== undefined) history.acknowledge(entry);
+      done();
+    });
   }
 
   /** A call that changes no entry. */
@@ -467,6 +577,20 @@ class Life {
       history.accept(version);
     }
     history.acknowledge(history.current);
+    const first = this.#wal.firstIndex || this.#wal.nextIndex;
+    if (first !== history.current.firstIndex && !history.poisoned) {
+      const was = history.current.firstIndex;
+      throw new Error(
+        `the first index is ${first} after reopening, was ${was}`,
+      );
+    }
+    history.settleFront(first);
+    this.#consumer = undefined;
+    this.#opening = false;
+    for (const { name, position } of this.#wal.consumers()) {
+      // Opening has written it again.
+      history.moveConsumer(name, position)();
+    }
     history.poisoned = false;
   }
 
@@ -567,6 +691,6 @@ export async function simulate(
     const judged = await new Judge(run, { ...found, path }).judge();
     if (judged === undefined) return;
     disk = next;
-    history = new History(contentsOf(judged));
+    history = new History(contentsOf(judged), judged.consumers);
   }
 }

@@ -1,15 +1,16 @@
 /**
  * A-1: random workloads on a disk that crashes.
  *
- * WALRUS_CRASH_STATES sets how many crash states are judged,
- * WALRUS_CRASH_SEED the seed, WALRUS_CRASH_RUN replays one run of it;
- * WALRUS_CRASH_KEEP_GOING=1 lists failures instead of ending at the first.
+ * WALRUS_BUDGET sets how many crash states are judged, WALRUS_SEED the seed,
+ * WALRUS_RUN replays one run of it; WALRUS_KEEP_GOING=1 lists failures
+ * instead of ending at the first.
  *
  * @module
  */
 
 import { test } from "node:test";
 import process from "node:process";
+import { budgetOf, seedOf } from "./_budget.ts";
 import { count, type Counts, type Run, Verdict } from "./_crash_verdict.ts";
 import { simulate } from "./_crash_workload.ts";
 import { Random } from "../testing/mod.ts";
@@ -17,10 +18,10 @@ import { Random } from "../testing/mod.ts";
 const { env } = process;
 /** The states of a change; the core is the same everywhere, so one is whole. */
 const SMOKE_STATES = "Deno" in globalThis ? 20_000 : 6_000;
-const STATES = Number(env.WALRUS_CRASH_STATES ?? SMOKE_STATES);
-const SEED = Number(env.WALRUS_CRASH_SEED ?? 1);
-const ONLY = env.WALRUS_CRASH_RUN;
-const KEEP_GOING = env.WALRUS_CRASH_KEEP_GOING === "1";
+const STATES = budgetOf({ smoke: SMOKE_STATES, long: 1_000_000 });
+const SEED = seedOf();
+const ONLY = env.WALRUS_RUN;
+const KEEP_GOING = env.WALRUS_KEEP_GOING === "1";
 const FILE = "tests/crash_simulation_test.ts";
 
 function newRun(number: number, counts: Counts, verbose: boolean): Run {
@@ -37,7 +38,7 @@ function newRun(number: number, counts: Counts, verbose: boolean): Run {
 
 function report(error: unknown, number: number, run: Run): string {
   const { message, detail = "", stack } = error as Verdict;
-  const replay = `WALRUS_CRASH_SEED=${SEED} WALRUS_CRASH_RUN=${number}`;
+  const replay = `WALRUS_SEED=${SEED} WALRUS_RUN=${number}`;
   return `${message}\n` +
     `replay: ${replay} deno test -A --no-check ${FILE}\n` +
     `operations [version before]:\n  ${run.history.join("\n  ")}\n` +
