@@ -109,17 +109,21 @@ export class Removal {
 
   /** Drops the entries below `index`; at or below the first, none. */
   *truncateBefore(log: Bounds, index: number): Steps<void> {
-    const { state, keeper, writer } = this.#parts;
+    const { state, keeper, writer, rounds } = this.#parts;
     // Behind the last possible entry the next index is 2^53.
     if (index !== state.nextIndex) checkWhole("truncate", "index", index);
     if (index > state.nextIndex) {
       throw outOfRange(log, `truncate before ${index}`, index);
     }
     // An earlier call to here may still be on its way to the disk.
-    if (index <= state.firstIndex && this.#fronts === 0) return;
+    if (index <= state.firstIndex && this.#fronts === 0) {
+      // So may the cut with which the log began anew.
+      if (!rounds.covers(state.segments[0]!)) yield [rounds];
+      return;
+    }
     const room = keeper.prepare();
     const gone = index > state.firstIndex ? state.hideBefore(index) : [];
-    this.#parts.rounds.removeBefore(state.firstIndex, log);
+    rounds.removeBefore(state.firstIndex, log);
     if (state.entryCount === 0) writer.forgetTerm();
     this.#fronts++;
     try {
