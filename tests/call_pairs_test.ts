@@ -189,9 +189,11 @@ class History {
       case "anew":
         return this.#push(this.now, epoch + 1, false);
       case "end": {
+        if (before.list.length === 0) return () => {};
         // Cut to nothing it begins anew behind what was hidden.
-        const emptied = before.list.length > 0 && this.now.list.length === 0;
-        if (emptied) return this.#push(this.now, epoch + 1, false);
+        if (this.now.list.length === 0) {
+          return this.#push(this.now, epoch + 1, false);
+        }
         return this.#push(call.apply!(last.log), epoch, false);
       }
       case "flush":
@@ -215,13 +217,15 @@ class History {
 
   /** Every log that a crash may leave now, in words. */
   allowed(): string[] {
-    const certain = this.#fronts.filter((front) => front.certain);
-    const epoch = Math.max(0, ...certain.map((front) => front.epoch));
     const least = this.#versions.findLastIndex((version) => version.certain);
     const found = new Set<string>();
     for (const version of this.#versions.slice(least)) {
-      if (version.epoch < epoch) continue;
+      // One that settled since holds, even if it had nothing to do.
+      const later = this.#fronts.filter((front) =>
+        front.certain && front.epoch > version.epoch
+      );
       for (const first of this.#firstsOf(version)) {
+        if (later.some((front) => front.first > first)) continue;
         found.add(inWords(behind(version.log, first)));
       }
     }
