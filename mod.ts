@@ -25,7 +25,7 @@ import {
 import type { WalReader } from "./src/reader.ts";
 import { checkReaderOptions } from "./src/reader_options.ts";
 import { runBlocking, runSoon } from "./src/steps.ts";
-import { openStillLog } from "./src/still_log.ts";
+import { openStillLog, openStillLogSoon } from "./src/still_log.ts";
 import type { Wal } from "./src/wal.ts";
 
 export { filesStorage, mappedStorage, memoryStorage } from "./ffi/mod.ts";
@@ -151,7 +151,10 @@ export function openReader(
   options?: ReaderOptions,
 ): Promise<WalReader> {
   try {
-    return Promise.resolve(openReaderSync(directory, options));
+    const path = checkDirectory(directory);
+    const checked = checkReaderOptions(options);
+    const storage = checked.storage ?? defaultStorage();
+    return openStillLogSoon(storage, path, checked);
   } catch (error) {
     return Promise.reject(error);
   }

@@ -85,6 +85,7 @@ export class FrameWalk {
   readonly #file: StorageFile;
   readonly #home: FrameHome;
   readonly #bounds: WalkBounds;
+  readonly #window: FileWindow;
   readonly #search: FrameSearch;
   #begun: { offset: number; index: number } | undefined;
   #sought = false;
@@ -96,6 +97,7 @@ export class FrameWalk {
     const index = bounds.firstIndex ?? 1;
     const start = { offset: HEADER_BYTES, nextIndex: index };
     this.frame = new FrameScanner(file, home, start, bounds.limit, window);
+    this.#window = window;
     this.#file = file;
     this.#home = home;
     this.#bounds = bounds;
@@ -208,6 +210,7 @@ export class FrameWalk {
     const again = new FrameScanner(this.#file, this.#home, start, limit);
     while (again.next()) {
       if (again.offset <= frame.offset) continue;
+      this.#window.forget();
       frame.resume(start, false);
       this.#rejoin(start.offset, start.nextIndex);
       return true;

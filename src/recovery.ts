@@ -25,6 +25,8 @@ import {
   HEADER_BYTES,
   MANIFEST_NAME,
 } from "./format.ts";
+import type { Link } from "./header.ts";
+import type { Manifest } from "./manifest.ts";
 import { comparePositions, laterOf, type Position } from "./mark.ts";
 import { type BehindHole, FrameScanner, searchFrames } from "./scan.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
@@ -53,7 +55,7 @@ export interface Verdict {
 
 /** Decides where the log ends; throws `WalCorruptedError` on damage. */
 export function decide(directory: StorageDirectory, chain: Chain): Verdict {
-  const verdict = isUntouched(directory, chain)
+  const verdict = isUntouched(directory, chain.manifest, chain.segments.at(-1)!)
     ? closedVerdict(directory, chain)
     : new TailScan(directory, chain).verdict();
   checkIndexes(directory, chain, verdict);
@@ -64,18 +66,24 @@ export function decide(directory: StorageDirectory, chain: Chain): Verdict {
  * Whether nothing was written since the log was closed. An older manifest
  * may have been put back: then frames follow where it says the log ends.
  */
-function isUntouched(directory: StorageDirectory, chain: Chain): boolean {
-  const { manifest, segments } = chain;
-  const tail = segments.at(-1)!;
+export function isUntouched(
+  directory: StorageDirectory,
+  manifest: Manifest,
+  tail: Omit<ChainSegment, "link"> & { readonly link: Link | undefined },
+): boolean {
   const { mark } = manifest;
+  const { identity, link } = tail;
+  // A link that is lost contradicts nothing; only verification has such.
+  const generation = link?.generation ?? manifest.generation;
   if (
-    !manifest.closed || mark.number !== tail.identity.number ||
-    manifest.generation !== tail.link.generation
+    !manifest.closed || mark.number !== identity.number ||
+    manifest.generation !== generation
   ) return false;
-  const { segmentBytes } = tail.identity;
-  const entryCount = manifest.nextIndex - tail.link.baseIndex;
+  const entryCount = manifest.nextIndex - (link?.baseIndex ?? 1);
   // In a segment that is full to the brim the index begins there.
-  if (mark.offset >= blocksBegin(segmentBytes, entryCount)) return true;
+  if (mark.offset >= blocksBegin(identity.segmentBytes, entryCount)) {
+    return true;
+  }
   const file = directory.open(tail.name, "read");
   if (file === undefined) return false;
   try {

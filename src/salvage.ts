@@ -21,16 +21,16 @@ import { type Member, readRemains, type Remains } from "./remains.ts";
 import { FrameScanner } from "./scan.ts";
 import { Segment } from "./segment.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
-import { type Survey, surveyLog } from "./survey.ts";
+import { type Survey, surveyLog, type SurveyProgress } from "./survey.ts";
 
 /** So many findings are told to the logger one by one. */
 const WARNINGS_MAX = 20;
 
-/** Opens what can be read of the log in `directory`. */
-export function salvageLog(
+/** Opens what can be read of the log in `directory`; yields how far it is. */
+export function* salvageLog(
   directory: StorageDirectory,
   logger: Logger | undefined,
-): FoundLog {
+): Generator<SurveyProgress, FoundLog> {
   const remains = readRemains(directory);
   if (remains === undefined) {
     const { path } = directory;
@@ -40,10 +40,9 @@ export function salvageLog(
       { path },
     );
   }
-  const steps = surveyLog(directory, remains, { checkIndex: false });
-  let step = steps.next();
-  while (!step.done) step = steps.next();
-  return foundLog(directory, remains, step.value, logger);
+  const options = { checkIndex: false };
+  const survey = yield* surveyLog(directory, remains, options);
+  return foundLog(directory, remains, survey, logger);
 }
 
 /** The log that a survey found. */

@@ -47,6 +47,11 @@ export class FileWindow {
     this.#file = file;
   }
 
+  /** Reads anew at the next call: the file may have changed. */
+  forget(): void {
+    this.#filled = 0;
+  }
+
   /** Where `offset` lies in the buffer; -1 when `need` bytes are not there. */
   locate(offset: number, need: number): number {
     if (offset < this.#start || offset + need > this.#start + this.#filled) {

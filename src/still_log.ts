@@ -26,6 +26,10 @@ import type { SegmentInfo } from "./report.ts";
 import { salvageLog } from "./salvage.ts";
 import { FrameScanner } from "./scan.ts";
 import type { StorageDirectory, StoragePort } from "./storage.ts";
+import type { SurveyProgress } from "./survey.ts";
+
+/** A salvage holds the event loop for so long at a time. */
+const TURN_NS = 10_000_000;
 
 /** What a reader is asked for; all of it is optional. */
 export interface StillOptions extends Partial<CheckedReaderOptions> {
@@ -94,11 +98,40 @@ export function openStillLog(
   path: string,
   options: StillOptions = {},
 ): StillLog {
+  const steps = openingSteps(storage, path, options);
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  return step.value;
+}
+
+/** As `openStillLog`; a salvage lets other work run in between. */
+export async function openStillLogSoon(
+  storage: StoragePort,
+  path: string,
+  options: StillOptions,
+): Promise<StillLog> {
+  const { clock } = storage;
+  const steps = openingSteps(storage, path, options);
+  let sinceNs = clock.monotonicNs();
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+    if (clock.monotonicNs() - sinceNs < TURN_NS) continue;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    sinceNs = clock.monotonicNs();
+  }
+}
+
+function* openingSteps(
+  storage: StoragePort,
+  path: string,
+  options: StillOptions,
+): Generator<SurveyProgress, StillLog> {
   const startNs = storage.clock.monotonicNs();
   const folder = openLogFolder(storage, path);
   try {
     const found = options.salvage === true
-      ? salvageLog(folder, options.logger)
+      ? yield* salvageLog(folder, options.logger)
       : soundLog(folder, options.logger);
     return openFound(storage, folder, found, options, startNs);
   } catch (error) {

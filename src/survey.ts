@@ -23,6 +23,7 @@ import {
 import { chainFindings, tornFinding } from "./log_findings.ts";
 import { lookAtLog } from "./look.ts";
 import { comparePositions, laterOf, NOWHERE, type Position } from "./mark.ts";
+import { isUntouched } from "./recovery.ts";
 import type { Member, Remains } from "./remains.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
 import { readFooter } from "./trusted_end.ts";
@@ -140,20 +141,12 @@ class Surveyor {
 
   /** Whether the manifest's mark is the log's exact end. */
   #isClosed(): boolean {
-    const { manifest, chain } = this.#remains;
+    const { manifest } = this.#remains;
     const last = this.#members.at(-1)!;
-    if (!manifest?.closed || manifest.mark.number !== last.number) return false;
-    if (chain === undefined) {
-      return last.link === undefined ||
-        last.link.generation === manifest.generation;
-    }
-    try {
-      return lookAtLog(this.#directory).verdict.closed;
-    } catch (error) {
-      // Then the end is not to be had but from the manifest.
-      if (error instanceof WalCorruptedError) return true;
-      throw error;
-    }
+    if (manifest === undefined) return false;
+    if (last.readable) return isUntouched(this.#directory, manifest, last);
+    // Nothing can follow where the last segment is gone.
+    return manifest.closed && manifest.mark.number === last.number;
   }
 
   #raise(mark: Position): void {

@@ -41,6 +41,9 @@ import {
 } from "./_log_bytes.ts";
 import type { SimulatedStorage } from "../testing/mod.ts";
 
+/** Bun ends a test after five seconds unless it is told otherwise. */
+const SLOW = { timeout: 60_000 };
+
 function verify(disk: SimulatedStorage): VerifyReport {
   const folder = openLogFolder(disk, LOG);
   try {
@@ -391,44 +394,48 @@ test("verify() finds a manifest that contradicts the segments", () => {
   assertEquals(old, []);
 });
 
-test("verify() agrees with opening and reading about flipped bytes", () => {
-  const expected = expectAll(plantFiles(THREE));
-  const ranges = [...THREE].flatMap(([name, bytes]) => {
-    if (name === "manifest") return [{ name, from: 0, to: bytes.length }];
-    const frames = frameOffsets(bytes);
-    const end = frames.at(-1)! + 64;
-    return [
-      { name, from: 0, to: 256 },
-      { name, from: 4096, to: end },
-      { name, from: blockAt(bytes, 1), to: bytes.length },
-    ];
-  });
-  let damaged = 0;
-  for (const { name, from, to } of ranges) {
-    for (let at = from; at < to; at += 17) {
-      const files = copyFiles(THREE);
-      files.get(name)![at]! ^= 1 << (at % 8);
-      let found: readonly Finding[];
-      try {
-        found = verify(plantFiles(files)).findings;
-      } catch {
-        // A header of another version: both must say so.
-        assertEquals(judge(plantFiles(files), expected).kind, "refused");
-        continue;
-      }
-      const outcome = judge(plantFiles(files), expected);
-      const where = `${name} ${at}: ${JSON.stringify(outcome)}, ` +
-        JSON.stringify(found);
-      const loses = found.some((one) => one.firstLostIndex > 0);
-      if (outcome.kind === "right") assert(!loses, where);
-      else {
-        damaged++;
-        assert(found.some(({ kind }) => kind === "damage"), where);
+test(
+  "verify() agrees with opening and reading about flipped bytes",
+  SLOW,
+  () => {
+    const expected = expectAll(plantFiles(THREE));
+    const ranges = [...THREE].flatMap(([name, bytes]) => {
+      if (name === "manifest") return [{ name, from: 0, to: bytes.length }];
+      const frames = frameOffsets(bytes);
+      const end = frames.at(-1)! + 64;
+      return [
+        { name, from: 0, to: 256 },
+        { name, from: 4096, to: end },
+        { name, from: blockAt(bytes, 1), to: bytes.length },
+      ];
+    });
+    let damaged = 0;
+    for (const { name, from, to } of ranges) {
+      for (let at = from; at < to; at += 17) {
+        const files = copyFiles(THREE);
+        files.get(name)![at]! ^= 1 << (at % 8);
+        let found: readonly Finding[];
+        try {
+          found = verify(plantFiles(files)).findings;
+        } catch {
+          // A header of another version: both must say so.
+          assertEquals(judge(plantFiles(files), expected).kind, "refused");
+          continue;
+        }
+        const outcome = judge(plantFiles(files), expected);
+        const where = `${name} ${at}: ${JSON.stringify(outcome)}, ` +
+          JSON.stringify(found);
+        const loses = found.some((one) => one.firstLostIndex > 0);
+        if (outcome.kind === "right") assert(!loses, where);
+        else {
+          damaged++;
+          assert(found.some(({ kind }) => kind === "damage"), where);
+        }
       }
     }
-  }
-  assertGreater(damaged, 100);
-});
+    assertGreater(damaged, 100);
+  },
+);
 
 test("verify() refuses what is no log", () => {
   const disk = plantFiles(new Map());
@@ -463,7 +470,7 @@ test("StillLog shows what recovery would keep, and changes nothing", () => {
   assertEquals(bytes.length, 65536);
 });
 
-test("StillLog follows a writer that never rests", () => {
+test("StillLog follows a writer that never rests", SLOW, () => {
   const disk = plantFiles(makeLog(() => {}));
   using wal = openWalSync(LOG, { storage: disk, segmentBytes: 65536 });
   for (let i = 0; i < 200; i++) {
