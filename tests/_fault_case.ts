@@ -6,7 +6,12 @@
  * @module
  */
 
-import type { Consumer, Transaction, Wal } from "../mod.ts";
+import {
+  type Consumer,
+  openWalSync,
+  type Transaction,
+  type Wal,
+} from "../mod.ts";
 import { StorageError, WalError } from "../src/errors.ts";
 import { assert, assertEquals } from "./_assert.ts";
 import {
@@ -20,7 +25,7 @@ import {
   type Version,
   type Written,
 } from "./_crash_history.ts";
-import { open, pump, readAll } from "./_crash_verdict.ts";
+import { LOG, open, pump, readAll } from "./_crash_verdict.ts";
 import type { SimulatedStorage } from "../testing/mod.ts";
 
 /** The name of the consumer that workloads use. */
@@ -72,6 +77,8 @@ export class FaultCase {
   readonly storage: SimulatedStorage;
   readonly history: History;
   wal: Wal;
+  /** Whether the fault has been met: from then on every step is judged. */
+  met = false;
   readonly #blocking: boolean;
   /** Where the consumer may stand; undefined where it may not be there. */
   #standings = new Set<number | undefined>([undefined]);
@@ -193,7 +200,24 @@ export class FaultCase {
       const third = version.state === "written" && wal.state !== "failed";
       assert(!third, `${what} took effect, failed, and the log is open`);
     }
+    if (this.met) this.#checkDeath(what);
     return version;
+  }
+
+  /** A process that died now would leave just what its calls have told. */
+  #checkDeath(what: string): void {
+    const { history } = this;
+    const wal = openWalSync(LOG, { storage: this.storage.fork() });
+    const allowed = history.expected().afterDeath;
+    const found = readAll(wal);
+    assert(
+      findVersion(allowed, found) !== undefined,
+      `death after "${what}": ${explain(allowed, found)}`,
+    );
+    // What a failed write has left was taken back, or the log is failed.
+    const { outcome } = wal.recovery;
+    const sound = outcome !== "torn" || this.wal.state === "failed";
+    assert(sound, `death after "${what}": a torn tail, though nothing was cut`);
   }
 
   /** Ends the growing segment. */

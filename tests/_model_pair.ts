@@ -12,6 +12,7 @@ import {
   IndexOutOfRangeError,
   openWal,
   openWalSync,
+  TransactionNotPendingError,
   type Wal,
   type WalOptions,
   type WalStorage,
@@ -212,6 +213,7 @@ export class Pair {
       this.#later(written.then((indexes) => assertEquals(indexes, expected)));
     }
     assertEquals(wal.getTransactionState(transaction.id), "committed");
+    assertThrows(() => transaction.commitSync(), TransactionNotPendingError);
     assertEquals(wal.activeTransactionCount, 0);
   }
 
@@ -397,6 +399,8 @@ export class Pair {
       },
     );
     assertEquals(this.#wal.consumers(), model.consumers());
+    const { durableIndex } = this.#wal;
+    assert(durableIndex <= lastIndex, `${durableIndex} is durable`);
   }
 
   /** Compares everything, and closes. */

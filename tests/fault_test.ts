@@ -12,14 +12,14 @@
 
 import { test } from "node:test";
 import { openWalSync, type Wal } from "../mod.ts";
-import { StorageError, WalError } from "../src/errors.ts";
-import { assert } from "./_assert.ts";
+import { StorageError, WalError, WalFailedError } from "../src/errors.ts";
+import { assert, assertRejects, assertThrows } from "./_assert.ts";
 import { budgetOf, replay, seedOf, shardOf } from "./_budget.ts";
 import { explain, findVersion, type Version } from "./_crash_history.ts";
-import { LOG } from "./_crash_verdict.ts";
+import { LOG, pump } from "./_crash_verdict.ts";
 import { FaultCase, type Mode, openTwice, readTwice } from "./_fault_case.ts";
 import { type Workload, WORKLOADS } from "./_fault_workloads.ts";
-import type { Operation, SimulatedStorage } from "../testing/mod.ts";
+import { type Operation, SimulatedStorage } from "../testing/mod.ts";
 
 const OPERATIONS: readonly Operation[] = [
   "openDirectory",
@@ -63,12 +63,16 @@ async function endure(
   const { storage, history } = workload.start(SEED + after, mode);
   let injected = 0;
   let calls = 0;
+  let at: FaultCase | undefined;
   storage.onCall((call) => {
-    if (call.operation === operation && calls++ === after) injected++;
+    if (call.operation !== operation || calls++ !== after) return;
+    injected++;
+    if (at !== undefined) at.met = true;
   });
   storage.failNext(operation, code, { after });
   const wal = await openTwice(storage, mode.blocking);
-  const at = new FaultCase(storage, history, wal, mode.blocking);
+  at = new FaultCase(storage, history, wal, mode.blocking);
+  at.met = injected > 0;
   await workload.run(at);
   const power = storage.image();
   check(at, power, history.expected().afterPowerLoss, "after power loss");
@@ -165,3 +169,25 @@ for (const { workload, mode } of mine) {
     );
   });
 }
+
+test("A-4 a sync in flight fails beside a blocking one that succeeds", async () => {
+  let beside = 0;
+  for (let seed = SEED; seed < SEED + 20; seed++) {
+    const storage = new SimulatedStorage({ seed, writeback: 0 });
+    const wal = openWalSync(LOG, { storage, segmentBytes: 65536 });
+    storage.failNext("syncSoon", "EIO");
+    const soon = wal.append("in flight");
+    while (storage.pendingSyncs === 0) await undefined;
+    try {
+      wal.appendSync("blocking");
+      beside++;
+    } catch (error) {
+      // The system may have told the blocking one first.
+      assert(error instanceof WalFailedError, String(error));
+    }
+    // Whatever the blocking one has achieved, this one is told the truth.
+    await assertRejects(() => pump(storage, soon), WalFailedError);
+    assertThrows(() => wal.closeSync(), WalFailedError);
+  }
+  assert(beside > 0, "no blocking sync succeeded");
+});
