@@ -556,6 +556,26 @@ for (const { kind, real, make } of STORAGES) {
     assertEquals(fs.readdirSync("/proc/self/fd").length, before);
   }, NO_PROC);
 
+  contract(
+    "close() beside a sync frees no number that it still needs",
+    async (scene) => {
+      const file = scene.directory.create("a", PAGE);
+      file.writeAt(new Uint8Array(PAGE).fill(1), 0);
+      const synced = syncedSoon(file);
+      file.close();
+      // These get every number that is free by now.
+      const others = ["b", "c", "d"].map((name) =>
+        scene.directory.create(name, PAGE)
+      );
+      await synced;
+      for (const other of others) {
+        other.writeAt(new Uint8Array(PAGE).fill(2), 0);
+        other.sync();
+        other.close();
+      }
+    },
+  );
+
   contract("a full disk is an error of each call", (scene) => {
     using disk = smallDisk(scene, 256 * 1024);
     const directory = scene.storage.openDirectory(disk.path, OPTIONS)!;
