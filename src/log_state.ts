@@ -154,6 +154,8 @@ export class LogState {
   readonly #damaged: ((path: string) => void) | undefined;
   readonly #open = new Set<Segment>();
   readonly #hidden = new Set<Segment>();
+  /** Where the log begins, as manifests tell it. */
+  #told: { firstIndex: number; firstSegment: number };
   #current: Segment | undefined;
 
   /** The log's state as recovery found or made it. */
@@ -171,6 +173,8 @@ export class LogState {
     this.generation = state.generation;
     this.nextSegment = state.nextSegment;
     this.#damaged = state.damaged;
+    const firstSegment = state.segments[0]!.number;
+    this.#told = { firstIndex: state.firstIndex, firstSegment };
     for (const one of state.segments) one.onDamagedIndex = state.damaged;
   }
 
@@ -339,15 +343,17 @@ export class LogState {
     );
     assert(last !== undefined, "a manifest names what is on the disk");
     // Entries that were hidden before a sync covered them may be lost: a
-    // first index above the log's end would look like damage.
-    const certain = Math.max(coveredIndex + 1, first.baseIndex);
-    const firstIndex = closed
-      ? this.firstIndex
-      : Math.min(this.firstIndex, certain);
+    // first index above the log's end would look like damage. Until then the
+    // hidden ones are told as before, all of them.
+    if (closed || coveredIndex + 1 >= this.firstIndex) {
+      const { firstIndex } = this;
+      this.#told = { firstIndex, firstSegment: first.number };
+    }
+    const { firstIndex, firstSegment } = this.#told;
     return {
       ...log,
       firstIndex,
-      firstSegment: first.number,
+      firstSegment,
       lastSegment: last.number,
       nextSegment: Math.max(this.nextSegment, last.number + 1),
       nextIndex: closed

@@ -544,6 +544,8 @@ describe("Consumer.ack()", () => {
     for (const text of entries(3)) wal.appendSync(text);
     const calls: string[] = [];
     disk.onCall(({ operation, name }) => {
+      // Only what can change the disk counts.
+      if (operation === "open") return;
       calls.push(`${operation} ${name.replace(/.*\//, "")}`);
     });
     const acked = consumer.ack(3);
