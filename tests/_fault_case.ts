@@ -72,27 +72,32 @@ export function readTwice(wal: Wal): Found {
   }
 }
 
+/** What a case is made of. */
+export interface FaultParts {
+  readonly storage: SimulatedStorage;
+  readonly history: History;
+  readonly wal: Wal;
+  readonly blocking: boolean;
+  /** Whether the fault has been met: from then on every step is judged. */
+  readonly isMet: () => boolean;
+}
+
 /** A log, and what is known of it. */
 export class FaultCase {
   readonly storage: SimulatedStorage;
   readonly history: History;
   wal: Wal;
-  /** Whether the fault has been met: from then on every step is judged. */
-  met = false;
   readonly #blocking: boolean;
+  readonly #isMet: () => boolean;
   /** Where the consumer may stand; undefined where it may not be there. */
   #standings = new Set<number | undefined>([undefined]);
 
-  constructor(
-    storage: SimulatedStorage,
-    history: History,
-    wal: Wal,
-    blocking: boolean,
-  ) {
-    this.storage = storage;
-    this.history = history;
-    this.wal = wal;
-    this.#blocking = blocking;
+  constructor(parts: FaultParts) {
+    this.storage = parts.storage;
+    this.history = parts.history;
+    this.wal = parts.wal;
+    this.#blocking = parts.blocking;
+    this.#isMet = parts.isMet;
   }
 
   /** Appends an entry, or several as a batch. */
@@ -200,7 +205,7 @@ export class FaultCase {
       const third = version.state === "written" && wal.state !== "failed";
       assert(!third, `${what} took effect, failed, and the log is open`);
     }
-    if (this.met) this.#checkDeath(what);
+    if (this.#isMet()) this.#checkDeath(what);
     return version;
   }
 

@@ -61,18 +61,16 @@ async function endure(
   mode: Mode,
 ): Promise<boolean> {
   const { storage, history } = workload.start(SEED + after, mode);
-  let injected = 0;
+  let met = false;
   let calls = 0;
-  let at: FaultCase | undefined;
   storage.onCall((call) => {
-    if (call.operation !== operation || calls++ !== after) return;
-    injected++;
-    if (at !== undefined) at.met = true;
+    if (call.operation === operation && calls++ === after) met = true;
   });
   storage.failNext(operation, code, { after });
   const wal = await openTwice(storage, mode.blocking);
-  at = new FaultCase(storage, history, wal, mode.blocking);
-  at.met = injected > 0;
+  const { blocking } = mode;
+  const isMet = () => met;
+  const at = new FaultCase({ storage, history, wal, blocking, isMet });
   await workload.run(at);
   const power = storage.image();
   check(at, power, history.expected().afterPowerLoss, "after power loss");
@@ -82,7 +80,7 @@ async function endure(
   const found = clean ? now.afterDeath : now.afterPowerLoss;
   // The lock is free, and a second opening on the same disk finds it all.
   check(at, storage, found, clean ? "after close" : "after a failed close");
-  return injected > 0;
+  return met;
 }
 
 function check(
