@@ -85,8 +85,6 @@ export class Track {
   /** A call has resolved. */
   done(move: Move): void {
     this.#moves.delete(move);
-    // A later seek wins, also over what it has overtaken: it promises.
-    if (move.order < this.#lastSeek) return;
     this.#floor = Math.max(this.#floor, move.least);
     if (move.order !== this.#lastSeek) return;
     // What was asked for before the last seek is over.
@@ -142,7 +140,10 @@ export function objection(
     return position === undefined ? "it is gone" : "it is there";
   }
   if (position === undefined) return undefined;
-  if (position < floor) return `at ${position}, promised was ${floor}`;
+  // What was removed from the front is given to nobody any more.
+  if (Math.max(position, firstIndex - 1) < floor) {
+    return `at ${position}, promised was ${floor}`;
+  }
   if (position > most) return `at ${position}, asked was for ${most} at most`;
   if (position >= nextIndex) {
     return `at ${position}, the log ends at ${nextIndex - 1}`;

@@ -335,6 +335,85 @@ describe("Consumer: one that is being made", () => {
   });
 });
 
+/** What is asked for while `ack(8)` is under way, and what that leaves of it. */
+const OVERTAKERS: readonly {
+  readonly name: string;
+  readonly least: number;
+  ask(wal: Wal, consumer: Consumer): [Promise<void>, number][];
+}[] = [
+  { name: "ack(5)", least: 8, ask: (_, one) => [[one.ack(5), 5]] },
+  { name: "ack(9)", least: 8, ask: (_, one) => [[one.ack(9), 9]] },
+  { name: "seek(6)", least: 6, ask: (_, one) => [[one.seek(6), 6]] },
+  { name: "seek(9)", least: 8, ask: (_, one) => [[one.seek(9), 9]] },
+  {
+    name: "seek(9), seek(7)",
+    least: 7,
+    ask: (_, one) => [[one.seek(9), 7], [one.seek(7), 7]],
+  },
+  {
+    name: "truncateAfter(5), ack(5)",
+    least: 5,
+    ask: (wal, one) => [[wal.truncateAfter(5), 0], [one.ack(5), 5]],
+  },
+  {
+    name: "truncateAfter(5), ack(4), append, ack(6)",
+    least: 5,
+    ask: (wal, one) => {
+      const cut = wal.truncateAfter(5);
+      const below = one.ack(4);
+      wal.appendSync("fresh", { durable: false });
+      return [[cut, 0], [below, 4], [one.ack(6), 6]];
+    },
+  },
+  {
+    name: "reset(6), seek(5)",
+    least: 5,
+    ask: (wal, one) => [[wal.reset(6), 0], [one.seek(5), 5]],
+  },
+  {
+    name: "seek(6), truncateAfter(4)",
+    least: 4,
+    ask: (wal, one) => [[one.seek(6), 4], [wal.truncateAfter(4), 0]],
+  },
+];
+
+describe("Consumer: calls that overtake each other", () => {
+  for (const { name, least, ask } of OVERTAKERS) {
+    it(`what resolves is durable by then: ack(8), ${name}`, async () => {
+      for (const durable of [true, false]) {
+        for (const moment of MOMENTS) {
+          const started = await start(durable);
+          const { disk, wal, consumer } = started;
+          const what = `${durable ? "" : "not "}durable, ${moment}`;
+          const wrong: string[] = [];
+          const follow = (call: Promise<void>, floor: number, nth: number) =>
+            call.then(() => {
+              const found = Math.min(...standingsAfter(started) as number[]);
+              if (found >= floor) return;
+              wrong.push(`${what}: call ${nth} resolved, found ${found}`);
+            }, (error) => assertInstanceOf(error, IndexOutOfRangeError));
+          const first = consumer.ack(8);
+          await reach(disk, moment);
+          const all = [
+            follow(first, least, 1),
+            ...ask(wal, consumer).map(([call, floor], nth) =>
+              follow(call, floor, 2 + nth)
+            ),
+          ];
+          // One sync after the other, so that none hides behind another.
+          for (let left = 60; left > 0; left--) {
+            await turn();
+            disk.settle(1);
+          }
+          await settled(disk, Promise.all(all));
+          assertEquals(wrong, [], what);
+          wal.closeSync();
+        }
+      }
+    });
+  }
+});
+
 describe("Consumer: close meets calls that are under way", () => {
   for (const twin of TWINS) {
     for (const durable of [true, false]) {

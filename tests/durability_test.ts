@@ -11,6 +11,7 @@ import {
   openWalSync,
   StorageError,
   type Wal,
+  WalError,
   WalFailedError,
 } from "../mod.ts";
 import type { Operation, SimulatedStorage } from "../testing/mod.ts";
@@ -103,7 +104,9 @@ describe("a round of syncs", () => {
     await settled(disk, wal.close());
   });
 
-  it("does not settle before the last of them, whichever that is", async () => {
+  it("does not settle before the last of them, whichever that is", {
+    timeout: 60_000,
+  }, async () => {
     for (let seed = 1; seed <= 12; seed++) {
       const { disk, ...place } = simulatedPlace(seed);
       const wal = await settled(disk, place.open());
@@ -142,7 +145,9 @@ describe("a round of syncs", () => {
     await turn();
   });
 
-  it("a blocking one beside one in flight: each entry as safe as told", async () => {
+  it("a blocking one beside one in flight: each entry as safe as told", {
+    timeout: 60_000,
+  }, async () => {
     for (let seed = 1; seed <= 10; seed++) {
       const { disk, ...place } = simulatedPlace(seed);
       const wal = await settled(disk, place.open());
@@ -464,7 +469,9 @@ async function tryDurable(
 }
 
 describe("a cut beside a round in flight", () => {
-  it("truncateAfter(): the round vouches for nothing behind the cut", async () => {
+  it("truncateAfter(): the round vouches for nothing behind the cut", {
+    timeout: 60_000,
+  }, async () => {
     for (const seed of [1, 2, 3, 4, 5]) {
       const { disk, ...place } = simulatedPlace(seed);
       const wal = await settled(disk, place.open());
@@ -566,7 +573,9 @@ describe("a sync that fails", () => {
   }
 
   for (const twin of TWINS) {
-    it(`whichever of a round it is: the log is failed [${twin.name}]`, async () => {
+    it(`whichever of a round it is: the log is failed [${twin.name}]`, {
+      timeout: 60_000,
+    }, async () => {
       let nth = 0;
       for (; nth < 20; nth++) {
         const { disk, wal, ...place } = await openUnsynced();
@@ -682,7 +691,9 @@ describe("a sync that fails", () => {
   });
 
   for (const twin of TWINS) {
-    it(`a page that the kernel failed to write by itself [${twin.name}]`, async () => {
+    it(`a page that the kernel failed to write by itself [${twin.name}]`, {
+      timeout: 60_000,
+    }, async () => {
       for (const name of ["0001.wal", "0002.wal", "0003.wal"]) {
         const { disk, wal, ...place } = await openUnsynced();
         assertGreater(disk.failWriteback({ name }), 0);
@@ -726,7 +737,9 @@ describe("a sync that fails", () => {
     }
   });
 
-  it("of close(): it rejects, and what was acknowledged is there", async () => {
+  it("of close(): it rejects, and what was acknowledged is there", {
+    timeout: 60_000,
+  }, async () => {
     for (const twin of TWINS) {
       for (let nth = 0;; nth++) {
         const { disk, wal, ...place } = await openUnsynced();
@@ -756,6 +769,82 @@ describe("a sync that fails", () => {
       }
     }
   });
+});
+
+describe("closeSync() that fails beside a call under way", () => {
+  const calls: Record<string, (wal: Wal) => Promise<unknown>> = {
+    append: (wal) => wal.append("new"),
+    "a commit": (wal) => {
+      const tx = wal.beginTransaction();
+      tx.add("new");
+      tx.add("newer");
+      return tx.commit();
+    },
+    flush: (wal) => wal.flush(),
+    rotate: (wal) => wal.rotate(),
+    truncateAfter: (wal) => wal.truncateAfter(2),
+    truncateBefore: (wal) => wal.truncateBefore(4),
+    reset: (wal) => wal.reset(77),
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    it(`${name} settles for nothing that a power cut takes back`, {
+      timeout: 60_000,
+    }, async () => {
+      const outcomes = new Set<string>();
+      for (const begun of [false, true]) {
+        for (let after = 0;; after++) {
+          const { disk, ...place } = simulatedPlace();
+          const wal = await settled(disk, place.open());
+          wal.appendBatchSync(entries(5));
+          wal.appendSync("6", { durable: false });
+          const pending = call(wal);
+          const list = texts(wal);
+          const { nextIndex } = wal;
+          if (begun) await hops();
+          let made = 0;
+          disk.onCall(() => void made++);
+          disk.failNext("any", "EIO", { after });
+          const closed = tryClose(wal);
+          disk.onCall(undefined);
+          const outcome = await settled(disk, pending).then(
+            () => "resolved",
+            (error: unknown) => {
+              assertInstanceOf(error, WalError, String(error));
+              return "rejected";
+            },
+          );
+          outcomes.add(`${outcome}, close ${closed}`);
+          const found = disk.crash({ pages: () => "old", names: () => false });
+          const again = await settled(found, place.open({ storage: found }));
+          // What close() promised, too.
+          if (outcome === "resolved" || closed === "resolved") {
+            const told = `${name}, call ${after}: ${outcome}, ${closed}`;
+            // A flush and a rotation take nothing away and add nothing.
+            assertEquals(texts(again), list, told);
+            assertEquals(again.nextIndex, nextIndex, told);
+          }
+          await settled(found, again.close());
+          assertVerified({ ...place, storage: found });
+          if (made <= after) break;
+          assert(after < 200, "closing never succeeds");
+        }
+      }
+      assert(outcomes.has("resolved, close resolved"), [...outcomes].join());
+      assertGreater(outcomes.size, 1);
+    });
+  }
+
+  function tryClose(wal: Wal): "resolved" | "rejected" {
+    try {
+      wal.closeSync();
+      return "resolved";
+    } catch (error) {
+      assertInstanceOf(error, WalError, String(error));
+      return "rejected";
+    } finally {
+      assertEquals(wal.state, "closed");
+    }
+  }
 });
 
 describe("a full disk", () => {
@@ -880,7 +969,9 @@ describe("a read that fails", () => {
   for (const twin of TWINS) {
     for (const closed of [true, false]) {
       const how = `[${closed ? "closed" : "killed"}, ${twin.name}]`;
-      it(`while opening is no torn tail: refused, nothing is changed ${how}`, async () => {
+      it(`while opening is no torn tail: refused, nothing is changed ${how}`, {
+        timeout: 60_000,
+      }, async () => {
         let refused = 0;
         for (const code of ["EIO", "EACCES"]) {
           for (let after = 0;; after++) {
@@ -943,7 +1034,9 @@ describe("a read that fails", () => {
     await settled(disk, wal.close());
   }
 
-  it("while reading an entry: StorageError, and it can be read again", async () => {
+  it("while reading an entry: StorageError, and it can be read again", {
+    timeout: 60_000,
+  }, async () => {
     const { disk, ...place } = simulatedPlace(1, { mapped: false });
     const wal = await settled(disk, place.open());
     for (let i = 1; i <= 8; i++) wal.appendSync(block(20_000, i));

@@ -24,7 +24,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "./_assert.ts";
-import { replay, seedOf } from "./_budget.ts";
+import { budgetOf, replay, seedOf } from "./_budget.ts";
 import {
   assertVerified,
   block,
@@ -63,7 +63,7 @@ describe("Wal.reset()", () => {
     "drops all and goes on at the index, also after reopening",
     async (place, twin) => {
       // Lower, the same, right behind, and far beyond the end.
-      for (const next of [3, 1, 10, 11, 12, 5000, 2 ** 32, 7]) {
+      for (const next of [3, 10, 11, 2 ** 32, 1]) {
         const wal = await twin.open(place);
         await twin.appendBatch(wal, entries(10));
         assertStrictEquals(await twin.reset(wal, next), undefined);
@@ -347,7 +347,9 @@ describe("Wal.reset(): order and durability", () => {
     }
   });
 
-  it("settles when no crash can undo it, and the same again too", async () => {
+  it("settles when no crash can undo it, and the same again too", {
+    timeout: 60_000,
+  }, async () => {
     for (let seed = 1; seed <= 20; seed++) {
       const { disk, ...place } = simulatedPlace(seed);
       const wal = await settled(disk, place.open());
@@ -463,7 +465,7 @@ describe("Wal.reset(): order and durability", () => {
     for (const twin of TWINS) {
       const kind = mapped ? "mapped" : "written";
       it(`a crash at any call: all, or what it left [${kind}, ${twin.name}]`, {
-        timeout: 120_000,
+        timeout: 600_000,
       }, async () => {
         /** What the log is to be after each call, noted before the call. */
         const versions: { next: number; list: string[] }[] = [];
@@ -471,7 +473,7 @@ describe("Wal.reset(): order and durability", () => {
         const tally = await checkEveryCrash({
           seed: seedOf(),
           disk: { mapped },
-          powerCuts: 2,
+          powerCuts: budgetOf({ smoke: 1, long: 20 }),
           async workload(storage): Promise<void> {
             let now = { next: 1, list: [] as string[] };
             const note = (version: typeof now) => {
