@@ -26,6 +26,7 @@ export const SUITES = [
     smoke: 2,
     long: 3,
     unit: "operations a workload",
+    shards: "parts",
   },
   {
     id: "A-3",

@@ -35,5 +35,10 @@ export const KILLERS = {
     runtime: "deno",
   },
   worker: { file: "tests/worker_test.ts", runtime: "deno" },
+  consumer_crash: { file: "tests/consumer_crash_test.ts", runtime: "deno" },
+  death_then_power: {
+    file: "tests/death_then_power_test.ts",
+    runtime: "deno",
+  },
   frame: { file: "tests/frame_test.ts", runtime: "deno" },
 };

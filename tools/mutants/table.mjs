@@ -59,6 +59,7 @@ export const MUTANTS = [
   {
     name: "frame checksum without offset",
     killer: "frame",
+    smoke: true,
     edits: [
       ["src/frame.ts", "crcBegin(this.#salt ^ offset)", "crcBegin(this.#salt)"],
       ["src/frame.ts", "crcBegin(salt ^ offset)", "crcBegin(salt)"],
@@ -100,6 +101,7 @@ export const MUTANTS = [
   {
     name: "lock not taken",
     killer: "worker",
+    smoke: true,
     edits: [[
       "src/open.ts",
       "lock = directory.lock();",
@@ -118,6 +120,7 @@ export const MUTANTS = [
   {
     name: "one descriptor for both syncs",
     killer: "contract",
+    smoke: true,
     edits: [["ffi/directory.ts", "soonFd = second.fd;", ""]],
   },
   {
@@ -133,6 +136,7 @@ export const MUTANTS = [
   {
     name: "a consumer is not lowered",
     killer: "A-5",
+    smoke: true,
     edits: [[
       "src/removal.ts",
       "this.#parts.consumers.lower(state.nextIndex - 1, state.generation);",
@@ -183,7 +187,7 @@ export const MUTANTS = [
     killer: "A-1",
     edits: [[
       "src/closing.ts",
-      "rounds.touchNames();\n    yield [rounds];",
+      "rounds.touchNames();\n  yield [rounds];",
       "",
     ]],
   },
@@ -223,6 +227,7 @@ export const MUTANTS = [
   {
     name: "index block believed without its checksum",
     killer: "A-3",
+    smoke: true,
     edits: [[
       "src/segment.ts",
       "if (!isBlockValid(this.#block, this.#salt, at, need)) return false;",
@@ -231,7 +236,7 @@ export const MUTANTS = [
   },
   {
     name: "leftovers unlinked before the cut that left them is synced",
-    killer: "A-1",
+    killer: "death_then_power",
     edits: [[
       "src/repair.ts",
       "const { directory, chain, verdict } = parts;\n" +
@@ -271,7 +276,7 @@ export const MUTANTS = [
   },
   {
     name: "a consumer stays above the end that recovery found",
-    killer: "A-2",
+    killer: "consumer_crash",
     edits: [[
       "src/consumers.ts",
       "const index = Math.min(kept, nextIndex - 1);",
