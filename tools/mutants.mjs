@@ -31,11 +31,14 @@ npm run mutants -- [options]
     --verbose             print what the suites print
 `.trim();
 
-/**
- * What is no part of the source. The runtimes are found where they are: a link
- * to them could be followed by whatever the copy runs.
- */
+/** What is no part of the source. */
 const LEFT_OUT = [".git", "node_modules", "coverage"];
+
+/**
+ * What checking types needs, copied: a link could be followed by whatever the
+ * copy runs. The runtimes are found where they are.
+ */
+const TYPES = ["@types", "bun-types", "undici-types"];
 
 /** A suite that takes longer hangs, which is no failed test. */
 const SUITE_TIMEOUT_MS = 300_000;
@@ -77,6 +80,13 @@ function makeCopy() {
     recursive: true,
     filter: (path) => !LEFT_OUT.includes(relative(ROOT, path)),
   });
+  for (const name of TYPES) {
+    const path = join("node_modules", name);
+    cpSync(join(ROOT, path), join(root, path), {
+      recursive: true,
+      dereference: true,
+    });
+  }
   return root;
 }
 
