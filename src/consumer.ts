@@ -118,11 +118,21 @@ export class Consumer implements ConsumerInfo {
     const least = back ? state.firstIndex - 1 : -Infinity;
     checkBounds(bounds, `${verb} entry ${index}`, index, { least, most });
     const file = this.#file;
-    const reached = Math.min(file.position, file.wanted.position);
+    // A cut lowers the position before that is on the disk.
+    const told = Math.min(file.position, file.durablePosition);
+    const reached = Math.min(told, file.wanted.position);
     if (!back && index <= reached) return;
     file.open();
-    if (back) file.seekCount++;
+    if (back) {
+      file.seekCount++;
+      file.seeking++;
+    }
     const { seekCount } = file;
+    let seeking = back;
+    const sought = () => {
+      if (seeking) file.seeking--;
+      seeking = false;
+    };
     const watch = file.watch(index);
     try {
       // A log that begins anew is not there before its first segment is.
@@ -135,7 +145,8 @@ export class Consumer implements ConsumerInfo {
       // A later seek wins over what was asked for before it; both are done
       // when that is durable.
       if (file.seekCount !== seekCount) {
-        yield [rounds];
+        sought();
+        do yield [rounds]; while (file.seeking > 0);
         return;
       }
       const wanted = !back && index <= file.wanted.position;
@@ -145,6 +156,7 @@ export class Consumer implements ConsumerInfo {
       if (watch.lost) throw takenAway(bounds, verb, index);
       if (record !== undefined) file.confirm(record);
     } finally {
+      sought();
       file.unwatch(watch);
     }
   }

@@ -34,8 +34,12 @@ export class PositionFile implements Syncable {
   readonly name: string;
   /** The last position that is durable, or that a truncation lowered it to. */
   position: number;
-  /** Counts the calls of `seek`: an earlier `ack` must not undo one. */
+  /** Counts the calls of `seek`: an earlier `ack` must not undo one … */
   seekCount = 0;
+  /** … and is done only when no later one is on its way. */
+  seeking = 0;
+  /** The position that is on the disk for sure. */
+  durablePosition: number;
   /** Whether it was taken away. */
   removed = false;
   /** Nobody uses it: its file is closed once all is durable. */
@@ -51,6 +55,7 @@ export class PositionFile implements Syncable {
   #durable: number;
   /** The sequence of the record that the file was given last. */
   #stored: number;
+  #storedPosition: number;
   #syncing = 0;
   #closeWhenIdle = false;
 
@@ -66,7 +71,8 @@ export class PositionFile implements Syncable {
     this.#wanted = found.record;
     this.#slot = found.slot;
     this.#durable = this.#stored = found.record.sequence;
-    this.position = found.record.position;
+    this.position = this.durablePosition = found.record.position;
+    this.#storedPosition = this.position;
   }
 
   /** The last position that was asked for, durable or not. */
@@ -183,12 +189,14 @@ export class PositionFile implements Syncable {
     const offset = CONSUMER_RECORD_OFFSETS[1 - this.#slot]!;
     this.#open().writeAt(bytes, offset);
     this.#stored = this.#wanted.sequence;
+    this.#storedPosition = this.#wanted.position;
     return true;
   }
 
   #covered(sequence: number): void {
     if (sequence <= this.#durable) return;
     this.#durable = sequence;
+    this.durablePosition = this.#storedPosition;
     this.#slot = 1 - this.#slot;
     if (this.resting) this.rest();
   }
