@@ -87,11 +87,12 @@ describe("Wal.stats()", () => {
       assertEquals([none, unsyncedCount], [0, 0]);
       const before = wal.stats().bytesWritten;
       // Into later segments: their headers are not frames.
-      for (let i = 0; i < 5; i++) await twin.append(wal, block(40_000, i));
-      assertEquals(wal.segments().length, 5);
+      // From five unsynced ones on a round starts by itself.
+      for (let i = 0; i < 4; i++) await twin.append(wal, block(40_000, i));
+      assertEquals(wal.segments().length, 4);
       const after = wal.stats();
       assertEquals(after.unsyncedBytes, after.bytesWritten - before);
-      assertEquals(after.unsyncedCount, 5);
+      assertEquals(after.unsyncedCount, 4);
       await twin.flush(wal);
       // A blocking flush counts once the sync in flight has returned, too.
       await wal.flush();
