@@ -81,9 +81,10 @@ export function planCut(
     ? { end: 0, nextIndex: firstIndex }
     : endOfKept(directory, beforeDamage!);
   const least = remains.members[0]!.number;
+  const strangers = new Set(remains.strangers.map(({ name }) => name));
   const moved = names.filter((name) =>
-    !kept.has(name) &&
-    (holder === undefined || segmentNumberOf(name)! > least)
+    strangers.has(name) || (!kept.has(name) &&
+      (holder === undefined || segmentNumberOf(name)! > least))
   );
   const keptCount = Math.max(0, nextIndex - firstIndex);
   return {

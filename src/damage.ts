@@ -138,7 +138,7 @@ class Judge {
     for (const part of parts) {
       if (part.kind === "piece") this.#takePiece(reading, part);
       else if (this.#isHoleAtEnd(reading, part)) return;
-      else if (part.blank && this.#evidence.durable === undefined) continue;
+      else if (part.blank && !endKnown && this.#unvouched) continue;
       else {
         const { offset, message } = part;
         // Without a successor's word frames may simply end there.
@@ -147,6 +147,11 @@ class Judge {
         this.#pending ??= loss;
       }
     }
+  }
+
+  /** Whether nobody knows the durable mark: the manifest is lost. */
+  get #unvouched(): boolean {
+    return this.#evidence.durable === undefined;
   }
 
   #hasSuccessor(reading: Reading): boolean {

@@ -181,6 +181,12 @@ function whatIsLeft(
       return disk.image({ pages: () => "old", names: () => true });
     case 3:
       return disk.fork();
+    case 4:
+      // Files move into folders whose making is lost.
+      return disk.image({
+        pages: () => "new",
+        names: (change) => change.startsWith("rename"),
+      });
     default:
       return disk.image({ seed: nth * IMAGES_MAX + i });
   }
@@ -282,6 +288,22 @@ const CUTS: readonly Case[] = [
       files.set(segmentFile(7), segment(other, 1));
     }),
     left: [1, 150],
+  },
+  {
+    name: "another log's segment below the first",
+    files: damaged(
+      (files) => {
+        const other = makeLog((wal) => append(wal, 20), {}, 99);
+        files.set(segmentFile(1), segment(other, 1));
+      },
+      makeLog((wal) => {
+        append(wal, 100);
+        wal.rotateSync();
+        append(wal, 50);
+        wal.truncateBeforeSync(101);
+      }),
+    ),
+    left: [101, 150],
   },
   {
     name: "a killed log, damaged before what its marks vouch for",
@@ -674,6 +696,14 @@ describe("repairLog(): crashes", () => {
           });
           try {
             repair(disk, remedy);
+            disk.onCall(undefined);
+            // Done is done: no power cut takes it back.
+            const after = disk.image({
+              pages: () => "old",
+              names: () => false,
+            });
+            assertEquals(findings(after), []);
+            assertEquals(indexes(after), left);
             break;
           } catch (error) {
             assert(error instanceof CrashNow, String(error));

@@ -329,6 +329,15 @@ describe('openReader({ recovery: "salvage" })', () => {
     assertEquals(found.map((gap) => gap.slice(2)), [[104, 104]]);
   });
 
+  it("without a manifest zeros before a known end are a gap", () => {
+    const at = frameOffsets(segment(THREE, 1))[98]!;
+    const found = losses((files) => {
+      files.delete("manifest");
+      segment(files, 1).fill(0, at, at + 120);
+    });
+    assertEquals(found, [["01", at, 99, 100]]);
+  });
+
   it("damaged index blocks and footers cost nothing", () => {
     const change = (files: Files) => {
       for (const number of [1, 2, 3]) {
