@@ -22,6 +22,7 @@ export const MUTANTS = [
   {
     name: "no directory sync",
     killer: "A-2",
+    smoke: true,
     edits: [[
       "src/sync_rounds.ts",
       "if (round.directory) wanted.push(this.#directory);",
@@ -31,6 +32,7 @@ export const MUTANTS = [
   {
     name: "mark raised before the sync has returned",
     killer: "A-1",
+    smoke: true,
     edits: [[
       "src/sync_rounds.ts",
       "const round = this.#begin();\n    this.#running = round;",
@@ -41,6 +43,7 @@ export const MUTANTS = [
   {
     name: "a failed sync is tried again",
     killer: "A-1",
+    smoke: true,
     edits: [[
       "src/sync_rounds.ts",
       "for (const syncable of this.#syncables(round)) syncable.sync();",
