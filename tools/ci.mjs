@@ -63,7 +63,7 @@ if (last === undefined || (status !== 0 && Number(last[2]) === 0)) {
 }
 if (status !== 0 || last === undefined) failures.push("tests");
 
-// Six seeded defects: suites that cannot fail would show here.
+// A few seeded defects: suites that cannot fail would show here.
 console.log("\n== mutants");
 const mutants = await run(process.execPath, [join("tools", "mutants.mjs")]);
 total[mutants.status === 0 ? "passed" : "failed"] += 1;

@@ -278,12 +278,12 @@ export const MUTANTS = [
     ]],
   },
   {
-    name: "a consumer stays above the end that recovery found",
+    name: "positions found after a crash are not written again",
     killer: "consumer_crash",
     edits: [[
       "src/consumers.ts",
-      "const index = Math.min(kept, nextIndex - 1);",
-      "const index = Math.max(kept, -nextIndex);",
+      "if (closed && index === position) continue;",
+      "if (index === position) continue;",
     ]],
   },
   {
