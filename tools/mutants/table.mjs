@@ -22,7 +22,6 @@ export const MUTANTS = [
   {
     name: "no directory sync",
     killer: "A-2",
-    smoke: true,
     edits: [[
       "src/sync_rounds.ts",
       "if (round.directory) wanted.push(this.#directory);",
@@ -43,7 +42,6 @@ export const MUTANTS = [
   {
     name: "a failed sync is tried again",
     killer: "A-1",
-    smoke: true,
     edits: [[
       "src/sync_rounds.ts",
       "for (const syncable of this.#syncables(round)) syncable.sync();",
@@ -123,7 +121,6 @@ export const MUTANTS = [
   {
     name: "one descriptor for both syncs",
     killer: "contract",
-    smoke: true,
     edits: [["ffi/directory.ts", "soonFd = second.fd;", ""]],
   },
   {
