@@ -44,7 +44,8 @@ export { defaultOptions } from "./src/options.ts";
 export type { Durability, ReaderOptions, WalOptions } from "./src/options.ts";
 export type { Percentiles } from "./src/percentiles.ts";
 export { WalReader } from "./src/reader.ts";
-export type { ReadOptions } from "./src/reader.ts";
+export type { ReadOptions } from "./src/read_options.ts";
+export type { FollowOptions } from "./src/follow.ts";
 export type {
   ConsumerInfo,
   RecoveryReport,
@@ -54,7 +55,9 @@ export type {
 export type { WalStorage } from "./src/storage.ts";
 export { Transaction } from "./src/transaction.ts";
 export type { TransactionOptions } from "./src/transactions.ts";
+export type { RetentionOptions } from "./src/retention_options.ts";
 export { Wal } from "./src/wal.ts";
+export type { WritableOptions } from "./src/writable.ts";
 
 /**
  * Opens the log in `directory` for writing; makes it if there is none.

@@ -22,4 +22,9 @@ export const systemClock: Clock = {
     timer.unref();
     return (): void => clearInterval(timer);
   },
+
+  keepAlive(): () => void {
+    const timer = setInterval(() => {}, 2 ** 30);
+    return (): void => clearInterval(timer);
+  },
 };

@@ -56,3 +56,11 @@ export function checkWholeIn(
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw new RangeError(message);
 }
+
+/** Checks the option `zeroCopy` of a read. */
+export function checkZeroCopy(value: unknown): boolean | undefined {
+  if (value === undefined || typeof value === "boolean") return value;
+  throw new TypeError(
+    `Cannot read: zeroCopy is ${show(value)}, expected true or false`,
+  );
+}

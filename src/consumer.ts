@@ -8,11 +8,21 @@ import { type Bounds, checkBounds, checkWhole } from "./calls.ts";
 import { checkNames, isObject, show } from "./checks.ts";
 import { isConsumerName } from "./consumer_record.ts";
 import { type Consumers, lagOf } from "./consumers.ts";
+import type { Entry } from "./entry.ts";
 import {
   IndexOutOfRangeError,
   WalClosedError,
   WalLockedError,
 } from "./errors.ts";
+import {
+  type AskedFollow,
+  followBatches,
+  type Followed,
+  followEntries,
+  type FollowOptions,
+  readFollow,
+  readLimits,
+} from "./follow.ts";
 import type { LogState } from "./log_state.ts";
 import type { PositionFile } from "./position_file.ts";
 import type { ConsumerInfo } from "./report.ts";
@@ -36,6 +46,10 @@ export interface ConsumerLog {
   readonly state: LogState;
   /** Its rounds of syncs. */
   readonly rounds: SyncRounds;
+  /** What its consumers follow. */
+  readonly followed: Followed;
+  /** Whether reads give views unless told otherwise. */
+  readonly zeroCopy: boolean;
   /** All its consumers. */
   readonly consumers: Consumers;
   /** Throws when the log is closed or failed. */
@@ -161,6 +175,69 @@ export class Consumer implements ConsumerInfo {
     }
   }
 
+  /**
+   * Gives the durable entries behind the position, and every later one as it
+   * becomes durable. It acknowledges nothing itself.
+   * @throws {IndexOutOfRangeError} (at a step) as `WalReader.follow`
+   */
+  follow(
+    options?: {
+      signal?: AbortSignal | undefined;
+      zeroCopy?: boolean | undefined;
+    },
+  ): AsyncGenerator<Entry, void, undefined> {
+    const asked = this.#readFollow(options, ["signal", "zeroCopy"]);
+    return followEntries(this.#followed, asked);
+  }
+
+  /**
+   * Gives what is there, up to the limits, and waits only when there is
+   * nothing. One entry above `maxBytes` is a batch of its own.
+   *
+   * @example Work off in batches
+   * ```ts
+   * import { memoryStorage, openWal } from "@walrus/wal";
+   *
+   * await using wal = await openWal("log", { storage: memoryStorage() });
+   * await wal.appendBatch(["one", "two", "three"]);
+   * await using consumer = await wal.consumer("worker");
+   * for await (const batch of consumer.batches({ maxEntries: 2 })) {
+   *   await consumer.ack(batch.at(-1)!.index);
+   *   if (consumer.lag === 0) break;
+   * }
+   * ```
+   */
+  batches(
+    options?: {
+      signal?: AbortSignal | undefined;
+      maxEntries?: number | undefined;
+      maxBytes?: number | undefined;
+    },
+  ): AsyncGenerator<Entry[], void, undefined> {
+    const names = ["signal", "maxEntries", "maxBytes"];
+    const asked = this.#readFollow(options, names);
+    const limits = readLimits(options ?? {});
+    return followBatches(this.#followed, asked, limits);
+  }
+
+  #readFollow(
+    options: { signal?: AbortSignal | undefined } | undefined,
+    names: readonly string[],
+  ): AskedFollow {
+    this.#check();
+    if (options !== undefined) checkNames("follow options", options, names);
+    const { signal, zeroCopy } = (options ?? {}) as FollowOptions;
+    const from = this.position + 1;
+    const given = { signal, zeroCopy, from, durable: true };
+    const { bounds, zeroCopy: usual } = this.#log;
+    return readFollow(given, bounds, { zeroCopy: usual });
+  }
+
+  get #followed(): Followed {
+    const { followed } = this.#log;
+    return { ...followed, isClosed: () => this.#closed || followed.isClosed() };
+  }
+
   /** Takes the consumer away, with its file; it cannot be used any more. */
   remove(): Promise<void> {
     return this.#start(this.#remove());
@@ -169,6 +246,7 @@ export class Consumer implements ConsumerInfo {
   *#remove(): Steps<void> {
     this.#check();
     this.#closed = true;
+    this.#log.followed.wakeups.wake();
     try {
       yield* this.#log.consumers.remove(this.#file);
     } finally {
@@ -180,6 +258,7 @@ export class Consumer implements ConsumerInfo {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#log.followed.wakeups.wake();
     await Promise.allSettled([...this.#tasks]);
     this.#log.consumers.release(this.name);
   }

@@ -212,6 +212,18 @@ export class Consumers {
     }));
   }
 
+  /** The one that stands lowest; nobody is at infinity. */
+  slowest(): { name: string; position: number } {
+    let slowest = { name: "", position: Infinity };
+    for (const { name, position, wanted } of this.#files.values()) {
+      const least = Math.min(position, wanted.position);
+      if (least < slowest.position) slowest = { name, position: least };
+    }
+    // Where a damaged one stands is not known: it may need everything.
+    for (const name of this.#damaged.keys()) slowest = { name, position: 0 };
+    return slowest;
+  }
+
   /** A consumer's file; throws when there is one that cannot be read. */
   find(name: string): PositionFile | undefined {
     if (this.#damaged.has(name)) throw this.#damaged.get(name);

@@ -6,6 +6,7 @@
  */
 
 import { assert } from "./assert.ts";
+import { Cursors } from "./cursor.ts";
 import {
   alignPage,
   FRAME_HEADER_BYTES,
@@ -151,6 +152,8 @@ export class LogState {
   generation: number;
   /** The number of the next segment. */
   nextSegment: number;
+  /** Where followers stand. */
+  readonly cursors: Cursors = new Cursors();
   readonly #damaged: ((path: string) => void) | undefined;
   readonly #open = new Set<Segment>();
   readonly #hidden = new Set<Segment>();

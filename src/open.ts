@@ -9,6 +9,7 @@ import { assert } from "./assert.ts";
 import { beginsAnew, type Chain, readChain } from "./chain.ts";
 import { Consumers } from "./consumers.ts";
 import { JsonEncoder } from "./json_encoder.ts";
+import { EntryReader } from "./entry_reader.ts";
 import type { Encoder } from "./encoder.ts";
 import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
 import { hex } from "./fields.ts";
@@ -39,6 +40,8 @@ import type { Steps } from "./steps.ts";
 import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
 import { SyncRounds } from "./sync_rounds.ts";
 import { type Wal, walInternals } from "./wal.ts";
+import { Wakeups } from "./wakeups.ts";
+import type { TransactionLimits } from "./wal_parts.ts";
 import { LogWriter } from "./writer.ts";
 
 /** Opens or makes the log in `path` for writing. */
@@ -268,7 +271,7 @@ function* start(
 ): Steps<Wal> {
   const { storage, directory, options, lock } = parts;
   const joined = join(parts, log, encoder, found);
-  const { state, writer, rounds, rotation, holder } = joined;
+  const { state, writer, rounds, rotation, wakeups, holder } = joined;
   const { keeper } = found;
   keeper.describe = (closed) => state.describe(log, rounds, closed);
   let consumers: Consumers | undefined;
@@ -299,23 +302,25 @@ function* start(
   holder.wal = walInternals().make({
     directory: directory.path,
     state,
-    encoder,
-    verifyReads: options.verifyReads,
+    entries: new EntryReader({
+      port: storage,
+      state,
+      encoder,
+      verifyReads: options.verifyReads,
+    }),
+    zeroCopy: options.zeroCopy,
     recovery: { ...found.report, entryCount, ms, gaps: [] },
     port: storage,
     folder: directory,
     lock,
     writer,
     rotation,
+    wakeups,
     rounds,
     consumers,
     keeper,
-    limits: {
-      timeoutMs: options.transactionTimeoutMs,
-      cleanupIntervalMs: options.transactionCleanupIntervalMs,
-      entriesMax: options.maxTransactionEntries,
-      maxEntryBytes: options.maxEntryBytes,
-    },
+    retention: options.retention,
+    limits: limitsOf(options),
     sync: options.sync,
     syncIntervalMs: options.syncIntervalMs,
     segmentBytes: options.segmentBytes,
@@ -325,11 +330,21 @@ function* start(
   return holder.wal;
 }
 
+function limitsOf(options: CheckedOptions): TransactionLimits {
+  return {
+    timeoutMs: options.transactionTimeoutMs,
+    cleanupIntervalMs: options.transactionCleanupIntervalMs,
+    entriesMax: options.maxTransactionEntries,
+    maxEntryBytes: options.maxEntryBytes,
+  };
+}
+
 interface Joined {
   readonly state: LogState;
   readonly writer: LogWriter;
   readonly rounds: SyncRounds;
   readonly rotation: Rotation;
+  readonly wakeups: Wakeups;
   /** The writer is there before the log that it reports to. */
   readonly holder: { wal?: Wal };
 }
@@ -354,12 +369,14 @@ function join(
   });
   const holder: { wal?: Wal } = {};
   const { segmentBytes } = options;
+  const wakeups = new Wakeups(storage.clock);
   const made = { storage, directory, log, state, segmentBytes };
   const rotation = new Rotation(made);
   const writer = new LogWriter({
     storage,
     state,
     rotation,
+    wakeups,
     encoder,
     maxEntryBytes: options.maxEntryBytes,
     onFailure: (error) =>
@@ -374,5 +391,5 @@ function join(
   const rounds = new SyncRounds(directory, clock, writer, durable, last);
   writer.rounds = rotation.rounds = rounds;
   active.frames.setMark(durable);
-  return { state, writer, rounds, rotation, holder };
+  return { state, writer, rounds, rotation, wakeups, holder };
 }

@@ -22,6 +22,7 @@ import {
   SEGMENT_BYTES_MIN,
 } from "./format.ts";
 import type { Logger } from "./logger.ts";
+import { checkRetention, type RetentionOptions } from "./retention_options.ts";
 import type { StoragePort, WalStorage } from "./storage.ts";
 
 /** When an append counts as done. */
@@ -31,6 +32,8 @@ export type Durability = "always" | "interval" | "never";
 export interface ReaderOptions {
   /** A custom encoder, when the log was made with one. */
   format?: Encoder | undefined;
+  /** Give views of the mapped file instead of copies. @default {false} */
+  zeroCopy?: boolean | undefined;
   /** Check each entry's checksum when it is read. @default {true} */
   verifyReads?: boolean | undefined;
   /** Told what the log does unasked; `console` fits. */
@@ -53,6 +56,8 @@ export interface WalOptions extends Omit<ReaderOptions, "format" | "recovery"> {
   format?: "binary" | "json" | Encoder | undefined;
   /** Whether a torn tail is cut ("tail") or refused. @default {"tail"} */
   recovery?: "strict" | "tail" | undefined;
+  /** How much of the log is kept; without, all of it. */
+  retention?: RetentionOptions | undefined;
   /** How long a transaction may stay pending, in ms. @default {30000} */
   transactionTimeoutMs?: number | undefined;
   /** The most entries of one transaction. @default {1000} */
@@ -77,6 +82,7 @@ export const defaultOptions: Readonly<WalOptions> = Object.freeze({
   maxTransactionEntries: 1000,
   transactionCleanupIntervalMs: 300_000,
   maxEntryBytes: 16 * 1024 * 1024,
+  zeroCopy: false,
   verifyReads: true,
   directoryMode: 0o750,
   fileMode: 0o640,
@@ -96,6 +102,8 @@ export interface CheckedOptions {
   readonly encoder: Encoder | undefined;
   /** Whether a torn tail is refused. */
   readonly strict: boolean;
+  /** How much of the log is kept. */
+  readonly retention: RetentionOptions | undefined;
   /** How long a transaction may stay pending. */
   readonly transactionTimeoutMs: number;
   /** The most entries of one. */
@@ -104,6 +112,8 @@ export interface CheckedOptions {
   readonly transactionCleanupIntervalMs: number;
   /** The largest data of one entry. */
   readonly maxEntryBytes: number;
+  /** Whether reads give views. */
+  readonly zeroCopy: boolean;
   /** Whether reads check. */
   readonly verifyReads: boolean;
   /** Permission bits of new folders. */
@@ -122,10 +132,12 @@ const KNOWN = [
   "syncIntervalMs",
   "format",
   "recovery",
+  "retention",
   "transactionTimeoutMs",
   "maxTransactionEntries",
   "transactionCleanupIntervalMs",
   "maxEntryBytes",
+  "zeroCopy",
   "verifyReads",
   "directoryMode",
   "fileMode",
@@ -153,6 +165,7 @@ export function checkOptions(options: WalOptions | undefined): CheckedOptions {
     ),
     sync: oneOf("sync", given.sync, ["always", "interval", "never"]),
     syncIntervalMs: timeOf("syncIntervalMs", given),
+    retention: checkRetention(given.retention),
     transactionTimeoutMs: timeOf("transactionTimeoutMs", given),
     transactionCleanupIntervalMs: timeOf("transactionCleanupIntervalMs", given),
     maxTransactionEntries: wholeNumber(
@@ -166,6 +179,7 @@ export function checkOptions(options: WalOptions | undefined): CheckedOptions {
       least: 0,
       most: SEGMENT_BYTES_MAX - 64 * 1024,
     }),
+    zeroCopy: checkBoolean("zeroCopy", given.zeroCopy),
     verifyReads: checkBoolean("verifyReads", given.verifyReads),
     directoryMode: checkMode("directoryMode", given.directoryMode),
     fileMode: checkMode("fileMode", given.fileMode),
@@ -207,7 +221,10 @@ function oneOf<T extends string>(
 }
 
 /** Checks an option that is true or false. */
-export function checkBoolean(name: "verifyReads", value: unknown): boolean {
+export function checkBoolean(
+  name: "zeroCopy" | "verifyReads",
+  value: unknown,
+): boolean {
   const given = value === undefined ? defaultOptions[name] : value;
   if (typeof given === "boolean") return given;
   throw new TypeError(

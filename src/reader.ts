@@ -5,51 +5,46 @@
  */
 
 import { checkWhole, closedError, outOfRange } from "./calls.ts";
-import { Copier } from "./copier.ts";
-import type { Encoder } from "./encoder.ts";
-import { type Entry, StoredEntry } from "./entry.ts";
+import type { Entry } from "./entry.ts";
+import type { EntryReader } from "./entry_reader.ts";
+import { IndexOutOfRangeError } from "./errors.ts";
 import {
-  ChecksumMismatchError,
-  IndexOutOfRangeError,
-  InvalidEntryError,
-} from "./errors.ts";
-import { FLAG, FRAME_HEADER_BYTES } from "./format.ts";
-import { frameFlags, frameLength, frameTerm, payloadStart } from "./frame.ts";
+  type AskedFollow,
+  type Followed,
+  followEntries,
+  type FollowOptions,
+  readFollow,
+  streamEntries,
+} from "./follow.ts";
 import type { LogState } from "./log_state.ts";
-import { checkNames, show } from "./checks.ts";
+import {
+  type AskedRange,
+  type ReadOptions,
+  readRange,
+  readZeroCopy,
+} from "./read_options.ts";
 import type { RecoveryReport, SegmentInfo, WalStats } from "./report.ts";
-import type { Segment } from "./segment.ts";
+import { findFirst, termTarget, timeTarget } from "./seek.ts";
 import type { StoragePort } from "./storage.ts";
-
-/** Which entries to iterate over. */
-export interface ReadOptions {
-  /** The lowest index; the log's first. */
-  from?: number | undefined;
-  /** The highest index; the log's last. */
-  to?: number | undefined;
-  /** Begin at `to` and go down. @default {false} */
-  reverse?: boolean | undefined;
-  /** At most so many entries. */
-  limit?: number | undefined;
-}
+import type { Wakeups } from "./wakeups.ts";
 
 /** What a reader works with. */
 export interface ReaderParts {
-  /** The log's folder. */
-  readonly directory: string;
   /** The storage. */
   readonly port: StoragePort;
   /** The log's segments. */
   readonly state: LogState;
-  /** The encoder of a format other than "binary". */
-  readonly encoder: Encoder | undefined;
-  /** Whether reads check. */
-  readonly verifyReads: boolean;
+  /** Reads its entries. */
+  readonly entries: EntryReader;
+  /** The log's folder. */
+  readonly directory: string;
+  /** Whether reads give views unless told otherwise. */
+  readonly zeroCopy: boolean;
   /** What opening found. */
   readonly recovery: RecoveryReport;
+  /** Wakes those who wait for entries. */
+  readonly wakeups: Wakeups;
 }
-
-const READ_OPTIONS = ["from", "to", "reverse", "limit"];
 
 /**
  * Reads a log. `Wal` is one; get it with `openWal`.
@@ -70,7 +65,8 @@ export class WalReader {
   readonly recovery: RecoveryReport;
   readonly #parts: ReaderParts;
   readonly #state: LogState;
-  readonly #copier: Copier;
+  readonly #entries: EntryReader;
+  readonly #followed: Followed;
 
   /** Made by `openWal`. */
   protected constructor(parts: ReaderParts) {
@@ -78,7 +74,14 @@ export class WalReader {
     this.recovery = parts.recovery;
     this.#parts = parts;
     this.#state = parts.state;
-    this.#copier = new Copier((bytes) => parts.port.sharedMemory(bytes));
+    this.#entries = parts.entries;
+    this.#followed = {
+      bounds: this,
+      cursors: parts.state.cursors,
+      wakeups: parts.wakeups,
+      isClosed: () => this.state === "closed",
+      read: (index, zeroCopy) => this.#entries.read(index, zeroCopy),
+    };
   }
 
   /** Whether the log can be used: "failed" still reads. */
@@ -117,13 +120,35 @@ export class WalReader {
    * @throws {ChecksumMismatchError} when its bytes are damaged
    */
   get(index: number): Entry {
+    return this.#get(index, this.#parts.zeroCopy);
+  }
+
+  #get(index: number, zeroCopy: boolean): Entry {
     this.#check();
     checkWhole("read", "index", index);
     const { firstIndex, nextIndex } = this.#state;
     if (index < firstIndex || index >= nextIndex) {
       throw outOfRange(this, `read entry ${index}`, index);
     }
-    return this.#read(index);
+    return this.#entries.read(index, zeroCopy);
+  }
+
+  /**
+   * The entry with this index; its data lies in the mapped file, without a
+   * copy. It is valid for as long as somebody holds it, whatever becomes of
+   * the log; what a program writes into it, only this process sees. Where
+   * nothing is mapped, and with other formats than "binary", it is a copy.
+   *
+   * The data shares its buffer with the other views of its segment, which
+   * cannot be transferred: clone `data`, not its buffer. Bun refuses to
+   * transfer in `postMessage` and `structuredClone` only; after
+   * `data.buffer.transfer()` and in byte streams all views of that segment
+   * made before are empty, and the log makes new ones.
+   * @throws {IndexOutOfRangeError} when there is none
+   * @throws {ChecksumMismatchError} when its bytes are damaged
+   */
+  view(index: number): Entry {
+    return this.#get(index, true);
   }
 
   /** As `get`, but `undefined` where that throws `IndexOutOfRangeError`. */
@@ -132,15 +157,20 @@ export class WalReader {
     checkWhole("read", "index", index);
     const { firstIndex, nextIndex } = this.#state;
     if (index < firstIndex || index >= nextIndex) return undefined;
-    return this.#read(index);
+    return this.#entries.read(index, this.#parts.zeroCopy);
   }
 
   /**
    * The entries from `first` to `last` that exist.
    * @throws {IndexOutOfRangeError} when `first` is above `last`
    */
-  getRange(first: number, last: number): Entry[] {
+  getRange(
+    first: number,
+    last: number,
+    options?: { zeroCopy?: boolean | undefined },
+  ): Entry[] {
     this.#check();
+    const zeroCopy = readZeroCopy(options, this.#parts.zeroCopy);
     checkWhole("read", "first", first);
     checkWhole("read", "last", last);
     if (first > last) {
@@ -155,7 +185,7 @@ export class WalReader {
     const to = Math.min(last, this.#state.nextIndex - 1);
     const entries: Entry[] = [];
     for (let index = from; index <= to; index++) {
-      entries.push(this.#read(index));
+      entries.push(this.#entries.read(index, zeroCopy));
     }
     return entries;
   }
@@ -166,52 +196,80 @@ export class WalReader {
    */
   entries(options?: ReadOptions): Generator<Entry, void, undefined> {
     this.#check();
-    return this.#iterate(this.#checkRange(options));
+    return this.#iterate(readRange(options, this.#parts.zeroCopy));
   }
 
   *#iterate(
-    range: { from: number; to: number; reverse: boolean; limit: number },
+    range: AskedRange,
   ): Generator<Entry, void, undefined> {
     const from = Math.max(range.from, this.#state.firstIndex);
     const to = Math.min(range.to, this.#state.nextIndex - 1);
     const count = Math.min(range.limit, to - from + 1);
     for (let i = 0; i < count; i++) {
-      yield this.get(range.reverse ? to - i : from + i);
+      const index = range.reverse ? to - i : from + i;
+      yield this.#get(index, range.zeroCopy);
     }
   }
 
-  #checkRange(
-    options: ReadOptions | undefined,
-  ): { from: number; to: number; reverse: boolean; limit: number } {
-    if (
-      options !== undefined && (typeof options !== "object" || options === null)
-    ) {
-      throw new TypeError(
-        `Cannot read entries: options is ${show(options)}, expected an object`,
-      );
-    }
-    const given = options ?? {};
-    checkNames("read options", given, READ_OPTIONS);
-    const { from, to, reverse, limit } = given;
-    if (from !== undefined) checkWhole("read", "from", from);
-    if (to !== undefined) checkWhole("read", "to", to);
-    if (limit !== undefined) checkWhole("read", "limit", limit);
-    if (limit !== undefined && limit < 0) {
-      throw new RangeError(
-        `Cannot read entries: limit is ${limit}, expected 0 or more`,
-      );
-    }
-    if (reverse !== undefined && typeof reverse !== "boolean") {
-      throw new TypeError(
-        `Cannot read entries: reverse is ${show(reverse)}, expected a boolean`,
-      );
-    }
-    return {
-      from: from ?? 1,
-      to: to ?? Infinity,
-      reverse: reverse ?? false,
-      limit: limit ?? Infinity,
-    };
+  /**
+   * Gives the history from `from`, then every entry as it comes; waits for
+   * the next one while the loop asks for it, and keeps the process alive so
+   * long. An aborted signal makes the loop throw its reason; closing the log
+   * ends it. It never skips: when entries that it needs, or has given, are
+   * taken away, it throws.
+   * @throws {IndexOutOfRangeError} (at a step) with reason "removed" when the
+   * next entry is below the first index, "truncated" when one that was given
+   * has been taken away
+   */
+  follow(options?: FollowOptions): AsyncGenerator<Entry, void, undefined> {
+    return followEntries(this.#followed, this.#readFollow(options, false));
+  }
+
+  /**
+   * The same as a stream of the web platform; with `live: false` it ends with
+   * the last entry of the call.
+   *
+   * @example Pipe the log into another one
+   * ```ts
+   * import { memoryStorage, openWal } from "@walrus/wal";
+   *
+   * await using source = await openWal("a", { storage: memoryStorage() });
+   * await using target = await openWal("b", { storage: memoryStorage() });
+   * await source.appendBatch(["one", "two"]);
+   * await source.readable({ live: false }).pipeTo(target.writable());
+   * console.log(target.length); // 2
+   * ```
+   */
+  readable(
+    options?: FollowOptions & { live?: boolean | undefined },
+  ): ReadableStream<Entry> {
+    return streamEntries(this.#followed, this.#readFollow(options, true));
+  }
+
+  #readFollow(
+    options: FollowOptions & { live?: boolean | undefined } | undefined,
+    stream: boolean,
+  ): AskedFollow {
+    this.#check();
+    const { zeroCopy } = this.#parts;
+    return readFollow(options, this, { zeroCopy, stream });
+  }
+
+  /**
+   * The first entry in log order whose time is at or after `time`, a Date or
+   * nanoseconds since 1970; undefined when there is none. It is found through
+   * the indexes of the segments, without a scan of the log.
+   */
+  findByTime(time: Date | bigint): number | undefined {
+    this.#check();
+    return findFirst(this.#state, timeTarget(time));
+  }
+
+  /** The first entry in log order whose term is at least `term`; likewise. */
+  findByTerm(term: number): number | undefined {
+    this.#check();
+    checkWhole("find by term", "term", term);
+    return findFirst(this.#state, termTarget(term));
   }
 
   /** All entries in order. */
@@ -282,52 +340,5 @@ export class WalReader {
 
   #check(): void {
     if (this.state === "closed") throw closedError(this.directory);
-  }
-
-  #read(index: number): Entry {
-    const segment = this.#state.holding(index);
-    const at = segment.locateFrame(index, this.#parts.verifyReads);
-    const { bytes, view } = segment.file.window;
-    const flags = frameFlags(view, at);
-    const term = frameTerm(view, at);
-    const start = at + payloadStart(flags);
-    const payload = this.#copier.copy(bytes, start, at + frameLength(view, at));
-    const transaction = (flags & FLAG.transaction) === 0
-      ? undefined
-      : bytes.slice(at + FRAME_HEADER_BYTES, start);
-    const low = view.getUint32(at + 32, true);
-    const high = view.getInt32(at + 36, true);
-    const { encoder } = this.#parts;
-    const data = encoder === undefined
-      ? payload
-      : this.#decode(encoder, segment, index, payload);
-    return new StoredEntry(index, term, data, low, high, transaction);
-  }
-
-  #decode(
-    encoder: Encoder,
-    segment: Segment,
-    index: number,
-    payload: Uint8Array<ArrayBuffer>,
-  ): Uint8Array<ArrayBuffer> {
-    let data: unknown;
-    try {
-      data = encoder.decode(payload)?.data;
-    } catch (error) {
-      // With the checksum off, damage shows here first.
-      if (!this.#parts.verifyReads && error instanceof InvalidEntryError) {
-        const offset = segment.offsetOf(index);
-        throw new ChecksumMismatchError(
-          `Cannot read entry ${index}: ${error.message}`,
-          { index, segment: segment.path, offset },
-        );
-      }
-      throw error;
-    }
-    if (data instanceof Uint8Array) return data as Uint8Array<ArrayBuffer>;
-    throw new InvalidEntryError(
-      `Cannot read entry ${index}: encoder "${encoder.name}" gave ` +
-        `${show(data)} as data, expected a Uint8Array`,
-    );
   }
 }

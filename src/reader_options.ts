@@ -22,6 +22,8 @@ export interface CheckedReaderOptions {
   readonly format: string | undefined;
   /** The caller's encoder, if it is a custom one. */
   readonly encoder: Encoder | undefined;
+  /** Whether reads give views. */
+  readonly zeroCopy: boolean;
   /** Whether reads check. */
   readonly verifyReads: boolean;
   /** Told what the reader finds unasked. */
@@ -32,7 +34,14 @@ export interface CheckedReaderOptions {
   readonly salvage: boolean;
 }
 
-const KNOWN = ["format", "verifyReads", "logger", "storage", "recovery"];
+const KNOWN = [
+  "format",
+  "zeroCopy",
+  "verifyReads",
+  "logger",
+  "storage",
+  "recovery",
+];
 
 /** Checks all options; throws `TypeError` or `RangeError`, before any I/O. */
 export function checkReaderOptions(
@@ -54,6 +63,7 @@ export function checkReaderOptions(
   }
   return {
     ...checkFormat(given.format),
+    zeroCopy: checkBoolean("zeroCopy", given.zeroCopy),
     verifyReads: checkBoolean("verifyReads", given.verifyReads),
     logger: checkLogger(given.logger),
     storage: checkStorage(given.storage),

@@ -23,6 +23,7 @@ import type { Steps } from "./steps.ts";
 import type { Clock, StorageDirectory } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import { beginAnew, cutAfter, type CutOff, discard } from "./truncate.ts";
+import type { Wakeups } from "./wakeups.ts";
 import type { LogWriter } from "./writer.ts";
 
 /** What taking away works with. */
@@ -43,6 +44,8 @@ export interface RemovalParts {
   readonly consumers: Consumers;
   /** Replaces the manifest. */
   readonly keeper: ManifestKeeper;
+  /** Wakes followers. */
+  readonly wakeups: Wakeups;
   /** Told what could not be tidied up. */
   readonly logger: Logger | undefined;
 }
@@ -91,6 +94,7 @@ export class Removal {
   *#settleCut(cut: CutOff): Steps<void> {
     const { rounds, keeper, logger, folder, state } = this.#parts;
     this.#parts.writer.forgetTerm();
+    this.#parts.wakeups.wake();
     this.#parts.consumers.lower(state.nextIndex - 1, state.generation);
     yield* this.#coverFirst();
     try {
@@ -124,6 +128,7 @@ export class Removal {
     const room = keeper.prepare();
     const gone = index > state.firstIndex ? state.hideBefore(index) : [];
     rounds.removeBefore(state.firstIndex, log);
+    this.#parts.wakeups.wake();
     if (state.entryCount === 0) writer.forgetTerm();
     this.#fronts++;
     try {

@@ -50,6 +50,8 @@ export interface Predecessor {
 export class Rotation {
   /** The rounds that make them durable; set once after making. */
   rounds!: SyncRounds;
+  /** Told when a full segment was ended. */
+  onRotated: (() => void) | undefined;
   readonly #parts: RotationParts;
   readonly #state: LogState;
 
@@ -88,6 +90,7 @@ export class Rotation {
     previous.seal(this.#parts.storage.clock.nowMs());
     this.rounds.touch(previous);
     this.rounds.boundSoon();
+    this.onRotated?.();
     return segment;
   }
 

@@ -31,11 +31,17 @@ import {
   isFrameSound,
   isPlausibleFrame,
   type Wide,
+  type Window,
 } from "./frame.ts";
 import type { Identity, Link } from "./header.ts";
 import { rebuildIndex } from "./index_rebuild.ts";
 import { SegmentFile } from "./segment_file.ts";
-import { type IndexBuilder, isBlockValid } from "./segment_index.ts";
+import {
+  blockMaxima,
+  type IndexBuilder,
+  isBlockValid,
+  type Maxima,
+} from "./segment_index.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
 
 /** One segment of an open log. */
@@ -221,6 +227,28 @@ export class Segment {
     return isFrameSound(file.window, at, offset, this.#salt) ? at : -1;
   }
 
+  /**
+   * Memory of the program's own in which the frame at `at` of `file.window`
+   * lies at the same place; undefined where there is none.
+   */
+  viewFrame(index: number, at: number, verify: boolean): Window | undefined {
+    const { file } = this;
+    const memory = file.viewMemory(false);
+    if (memory === undefined || !verify) return memory;
+    if (this.#isSame(memory, at)) return memory;
+    // The program has written into the page, or the file is damaged.
+    this.locateFrame(index, true);
+    const fresh = file.viewMemory(true);
+    if (fresh === undefined || this.#isSame(fresh, at)) return fresh;
+    throw this.#mismatch(index, at);
+  }
+
+  #isSame(memory: Window, at: number): boolean {
+    const length = frameLength(this.file.window.view, at);
+    return frameLength(memory.view, at) === length &&
+      isFrameSound(memory, at, at, this.#salt);
+  }
+
   #mismatch(index: number, offset: number): ChecksumMismatchError {
     return new ChecksumMismatchError(
       `Cannot read entry ${index}: its frame at offset ${offset} of ` +
@@ -252,6 +280,18 @@ export class Segment {
       return this.#rebuilt?.[ordinal] ?? -1;
     }
     return this.#blockView.getUint32(BLOCK.offsets + 4 * slot, true);
+  }
+
+  /**
+   * The highest time and term of its entries up to the end of index block
+   * `ordinal`; undefined when that is damaged.
+   */
+  maximaThrough(ordinal: number): Maxima | undefined {
+    const { builder } = this;
+    if (builder !== undefined && ordinal >= builder.blockOrdinal) {
+      return builder.maxima;
+    }
+    return this.#loadBlock(ordinal) ? blockMaxima(this.#blockView) : undefined;
   }
 
   #loadBlock(ordinal: number): boolean {

@@ -38,6 +38,8 @@ export class SegmentFile implements Syncable {
   #writer: StorageFile | undefined;
   #reader: StorageFile | undefined;
   #region: MappedRegion | undefined;
+  #views: Window | undefined;
+  #viewed = false;
   #windowStart = 0;
   #windowEnd = 0;
   #pendingStart = 0;
@@ -65,6 +67,34 @@ export class SegmentFile implements Syncable {
   /** Whether the writing side is open. */
   get writable(): boolean {
     return this.#writer !== undefined;
+  }
+
+  /** Whether programs may hold views of it: its bytes must stay then. */
+  get viewed(): boolean {
+    return this.#viewed;
+  }
+
+  /**
+   * The file as memory that programs may have: stores into it stay in this
+   * process, and it lives until nobody reaches it. `fresh` gives another one,
+   * for when the program has written into the last. Undefined where the
+   * storage has none.
+   */
+  viewMemory(fresh: boolean): Window | undefined {
+    if (this.#region === undefined) return undefined;
+    // Bun lets a program transfer the memory away: then there is none left.
+    const usable = this.#views !== undefined && this.#views.bytes.length > 0;
+    if (usable && !fresh) return this.#views;
+    const file = this.#directory.open(this.#name, "read");
+    try {
+      // Never released: the collector unmaps it when the last view is gone.
+      const bytes = file?.map()?.bytes;
+      this.#views = bytes && { bytes, view: viewOf(bytes) };
+    } finally {
+      file?.close();
+    }
+    if (this.#views !== undefined) this.#viewed = true;
+    return this.#views;
   }
 
   /** Takes over a file that is open for writing. */
@@ -275,6 +305,7 @@ export class SegmentFile implements Syncable {
     this.#reader = undefined;
     this.#region?.release();
     this.#region = undefined;
+    this.#views = undefined;
     this.window = { bytes: EMPTY, view: viewOf(EMPTY) };
     // The mapping goes when nothing reaches it any more.
     this.target = this.window;

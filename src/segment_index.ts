@@ -33,6 +33,21 @@ export interface Footer {
   readonly sealedAtMs: number;
 }
 
+/** The highest time and the highest term of some entries. */
+export interface Maxima {
+  /** The time, two halves. */
+  readonly time: Wide;
+  /** The term. */
+  readonly term: number;
+}
+
+/** The maxima that a block tells: of all entries up to its last one. */
+export function blockMaxima(view: DataView): Maxima {
+  const low = view.getUint32(BLOCK.maxTimestamp, true);
+  const high = view.getInt32(BLOCK.maxTimestamp + 4, true);
+  return { time: { low, high }, term: getSafe(view, BLOCK.maxTerm) };
+}
+
 /**
  * The last block of a segment that still grows: collects offsets and maxima,
  * and hands out the block's bytes when it is full or wanted.
@@ -47,6 +62,12 @@ export class IndexBuilder {
   #timeLow = 0;
   #timeHigh = -0x80000000;
   #maxTerm = 0;
+
+  /** The highest time and term so far. */
+  get maxima(): Maxima {
+    const time = { low: this.#timeLow, high: this.#timeHigh };
+    return { time, term: this.#maxTerm };
+  }
 
   /** Entries in the block that is not full. */
   get pendingCount(): number {

@@ -11,6 +11,7 @@
  */
 
 import { beginsAnew } from "./chain.ts";
+import { EntryReader } from "./entry_reader.ts";
 import type { Encoder } from "./encoder.ts";
 import { UnsupportedFormatError } from "./errors.ts";
 import { HEADER_BYTES } from "./format.ts";
@@ -26,6 +27,7 @@ import type { SegmentInfo } from "./report.ts";
 import { salvageLog } from "./salvage.ts";
 import { FrameScanner } from "./scan.ts";
 import type { StorageDirectory, StoragePort } from "./storage.ts";
+import { Wakeups } from "./wakeups.ts";
 import type { SurveyProgress } from "./survey.ts";
 
 /** A salvage holds the event loop for so long at a time. */
@@ -153,8 +155,14 @@ export function openFound(
     directory: folder.path,
     port: storage,
     state: found.state,
-    encoder: encoderFor(found.facts.formatName, folder.path, options),
-    verifyReads: options.verifyReads ?? true,
+    entries: new EntryReader({
+      port: storage,
+      state: found.state,
+      encoder: encoderFor(found.facts.formatName, folder.path, options),
+      verifyReads: options.verifyReads ?? true,
+    }),
+    zeroCopy: options.zeroCopy ?? false,
+    wakeups: new Wakeups(storage.clock),
     recovery: { ...found.report, ms, savedPath: undefined },
   };
   return new StillLog(parts, found.facts, folder);

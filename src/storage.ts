@@ -86,6 +86,8 @@ export interface Clock {
   monotonicNs(): number;
   /** Calls `action` every `ms`; the returned function ends it. */
   every(ms: number, action: () => void): () => void;
+  /** Keeps the process alive until the returned function is called. */
+  keepAlive(): () => void;
 }
 
 /** One name in a folder. */

@@ -70,6 +70,7 @@ export function cutAfter(tools: CutTools, index: number): CutOff {
     firstIndex: state.firstIndex,
     lostAbove: index,
   });
+  state.cursors.cut(index);
   drop(tools, gone);
   // Fixed now: a later cut shortens it further, but is not durable with us.
   return { gone, freed: freedBy(holder) };
@@ -101,6 +102,7 @@ export function beginAnew(
     firstIndex: nextIndex,
     lostAbove,
   });
+  state.cursors.cut(lostAbove);
   drop(tools, gone);
   return { gone, freed: undefined };
 }
@@ -111,6 +113,8 @@ function drop({ state, rotation }: CutTools, gone: readonly Segment[]): void {
 }
 
 function freedBy(segment: Segment): CutOff["freed"] {
+  // A hole would show through views of what was cut off.
+  if (segment.file.viewed) return undefined;
   const { name, end, entryCount, identity } = segment;
   const index = identity.segmentBytes - indexBytes(entryCount);
   const to = Math.floor(index / PAGE_BYTES) * PAGE_BYTES;

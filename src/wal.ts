@@ -5,33 +5,30 @@
  * @module
  */
 
-import { Appends } from "./appends.ts";
+import type { Appends } from "./appends.ts";
 import type { AppendOptions } from "./calls.ts";
-import { Closing } from "./closing.ts";
 import {
   type Consumer,
-  type ConsumerLog,
   type ConsumerOptions,
   openConsumer,
 } from "./consumer.ts";
 import type { EntryInput } from "./entry.ts";
-import type { TransactionState, WalFailedError } from "./errors.ts";
+import type { TransactionState } from "./errors.ts";
 import type { LogState } from "./log_state.ts";
 import { WalReader } from "./reader.ts";
-import { IdleMark } from "./idle_mark.ts";
-import { Removal } from "./removal.ts";
+import type { Removal } from "./removal.ts";
 import type { ConsumerInfo, WalStats } from "./report.ts";
-import { runBlocking, runSoon, type Steps } from "./steps.ts";
+import { runBlocking, type Steps } from "./steps.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 import type { Transaction } from "./transaction.ts";
 import {
   readTimeout,
   runTransaction,
   type TransactionOptions,
-  Transactions,
 } from "./transactions.ts";
 import type { WalInternals, WalParts } from "./wal_parts.ts";
-import type { LogWriter } from "./writer.ts";
+import { Workings } from "./workings.ts";
+import { type WritableOptions, writeEntries } from "./writable.ts";
 
 let internals: WalInternals<Wal>;
 
@@ -56,54 +53,30 @@ export class Wal extends WalReader {
   static {
     internals = {
       make: (parts) => new Wal(parts),
-      markMoved: (wal, segment) => wal.#markMoved(segment),
-      failed: (wal, error) => wal.#failed(error),
-      appendsOf: (wal) => wal.#appends,
+      markMoved: (wal, segment) => wal.#own.markMoved(segment),
+      failed: (wal, error) => wal.#own.failed(error),
+      appendsOf: (wal) => wal.#own.appends,
     };
   }
 
   readonly #parts: WalParts;
   readonly #state: LogState;
-  readonly #writer: LogWriter;
   readonly #rounds: SyncRounds;
   readonly #appends: Appends;
-  readonly #transactions: Transactions;
-  readonly #removal: Removal;
-  readonly #idle: IdleMark;
-  readonly #consumerLog: ConsumerLog;
-  readonly #tasks = new Set<Promise<unknown>>();
-  readonly #closing: Closing;
-  #stopTimer: (() => void) | undefined;
+  readonly #own: Workings;
 
   private constructor(parts: WalParts) {
     super(parts);
     this.#parts = parts;
     this.#state = parts.state;
-    this.#writer = parts.writer;
     this.#rounds = parts.rounds;
-    this.#closing = new Closing(parts);
-    const { clock } = parts.port;
-    this.#appends = new Appends({ ...parts, clock });
-    const own = { appends: this.#appends, port: parts.port };
-    this.#transactions = new Transactions({ ...parts.limits, ...own });
-    this.#removal = new Removal({ ...parts, clock });
-    this.#idle = new IdleMark({ ...parts, clock });
-    this.#consumerLog = {
-      ...parts,
-      bounds: this,
-      checkWritable: () => this.#checkWritable(),
-      start: (steps) => this.#start(steps),
-    };
-    if (parts.sync === "interval") {
-      this.#stopTimer = clock.every(parts.syncIntervalMs, () => {
-        this.#rounds.startIfDirty();
-      });
-    }
+    this.#own = new Workings(parts, this);
+    this.#appends = this.#own.appends;
   }
 
   /** "failed" after a sync failed: reads go on, writes are refused. */
   override get state(): "open" | "failed" | "closed" {
-    if (this.#writer.ended) return "closed";
+    if (this.#appends.ended) return "closed";
     return this.#rounds.failure === undefined ? "open" : "failed";
   }
 
@@ -161,11 +134,11 @@ export class Wal extends WalReader {
    * @throws {WalFailedError} when a sync has failed
    */
   beginTransaction(options?: TransactionOptions): Transaction {
-    this.#checkWritable();
+    this.#appends.checkWritable();
     const timeoutMs = readTimeout(options);
     // Getters of the options are the caller's program.
-    this.#checkWritable();
-    return this.#transactions.begin(timeoutMs);
+    this.#appends.checkWritable();
+    return this.#own.transactions.begin(timeoutMs);
   }
 
   /**
@@ -197,7 +170,7 @@ export class Wal extends WalReader {
    */
   getTransaction(id: string): Transaction {
     this.#appends.checkOpen();
-    return this.#transactions.find(id);
+    return this.#own.transactions.find(id);
   }
 
   /**
@@ -206,18 +179,18 @@ export class Wal extends WalReader {
    */
   getTransactionState(id: string): TransactionState {
     this.#appends.checkOpen();
-    return this.#transactions.stateOf(id);
+    return this.#own.transactions.stateOf(id);
   }
 
   /** Pending transactions; expired ones count until they are cleaned up. */
   get activeTransactionCount(): number {
-    return this.#transactions.pendingCount;
+    return this.#own.transactions.pendingCount;
   }
 
   /** Aborts the transactions whose time is over; returns how many. */
   cleanupExpiredTransactions(): number {
     this.#appends.checkOpen();
-    return this.#transactions.cleanUp();
+    return this.#own.transactions.cleanUp();
   }
 
   /**
@@ -230,7 +203,7 @@ export class Wal extends WalReader {
 
   /** Blocks until all written so far is durable. */
   flushSync(): void {
-    this.#checkWritable();
+    this.#appends.checkWritable();
     if (this.#rounds.pending) this.#rounds.sync();
   }
 
@@ -240,7 +213,7 @@ export class Wal extends WalReader {
    * @throws {IndexOutOfRangeError} below `firstIndex - 1` or above `lastIndex`
    */
   truncateAfter(index: number): Promise<void> {
-    return this.#start(this.#take((log) => log.truncateAfter(this, index)));
+    return this.#own.start(this.#take((log) => log.truncateAfter(this, index)));
   }
 
   /** The blocking twin of `truncateAfter`. */
@@ -256,7 +229,9 @@ export class Wal extends WalReader {
    * @throws {IndexOutOfRangeError} above `lastIndex + 1`
    */
   truncateBefore(index: number): Promise<void> {
-    return this.#start(this.#take((log) => log.truncateBefore(this, index)));
+    return this.#own.start(
+      this.#take((log) => log.truncateBefore(this, index)),
+    );
   }
 
   /** The blocking twin of `truncateBefore`. */
@@ -271,7 +246,7 @@ export class Wal extends WalReader {
    * @throws {IndexOutOfRangeError} below 1
    */
   reset(nextIndex: number): Promise<void> {
-    return this.#start(this.#take((log) => log.reset(this, nextIndex)));
+    return this.#own.start(this.#take((log) => log.reset(this, nextIndex)));
   }
 
   /** The blocking twin of `reset`. */
@@ -280,8 +255,8 @@ export class Wal extends WalReader {
   }
 
   *#take(call: (removal: Removal) => Steps<void>): Steps<void> {
-    this.#checkWritable();
-    yield* call(this.#removal);
+    this.#appends.checkWritable();
+    yield* call(this.#own.removal);
   }
 
   /**
@@ -291,7 +266,7 @@ export class Wal extends WalReader {
    * @throws {IndexOutOfRangeError} (rejects) when `from` is not in the log
    */
   consumer(name: string, options?: ConsumerOptions): Promise<Consumer> {
-    return this.#start(openConsumer(this.#consumerLog, name, options));
+    return this.#own.start(openConsumer(this.#own.consumerLog, name, options));
   }
 
   /** All consumers, by name. */
@@ -302,7 +277,7 @@ export class Wal extends WalReader {
 
   /** Ends the growing segment and begins a new one, unless it is empty. */
   rotate(): Promise<void> {
-    return this.#start(this.#rotate());
+    return this.#own.start(this.#rotate());
   }
 
   /** The blocking twin of `rotate`. */
@@ -311,7 +286,7 @@ export class Wal extends WalReader {
   }
 
   *#rotate(): Steps<void> {
-    this.#checkWritable();
+    this.#appends.checkWritable();
     if (this.#state.active.entryCount > 0) {
       const { segmentBytes } = this.#parts;
       this.#parts.rotation.rotate(this.#state.nextSegmentBytes(segmentBytes));
@@ -320,42 +295,36 @@ export class Wal extends WalReader {
     if (this.#rounds.pending) yield [this.#rounds];
   }
 
-  #checkWritable(): void {
-    this.#appends.checkWritable();
+  /**
+   * A stream that appends what is written into it. `write()` settles when the
+   * entry is written, and waits while more than `maxUnsyncedBytes` are not
+   * durable; `close()` settles when all is. Neither closes the log.
+   */
+  writable(options?: WritableOptions): WritableStream<EntryInput> {
+    this.#appends.checkOpen();
+    return writeEntries({
+      append: (entry, how) => this.append(entry, how),
+      flush: () => this.flush(),
+      unsyncedBytes: () => this.#unsyncedBytes,
+    }, options);
   }
 
-  /** Runs steps of which close() waits for the rest. */
-  #start<T>(steps: Steps<T>): Promise<T> {
-    const task = runSoon(steps)
-      .finally(() => this.#tasks.delete(task));
-    this.#tasks.add(task);
-    return task;
-  }
-
-  #markMoved(segment: number): void {
-    if (this.#writer.ended) return;
-    this.#idle.arm();
-    if (!this.#rounds.covers(this.#state.segments[0]!)) return;
-    this.#parts.keeper.renewSoon(segment, (error) => {
-      this.#parts.logger?.warn("The manifest could not be renewed", error);
-    });
-  }
-
-  #failed(error: WalFailedError): void {
-    this.#stopTimer?.();
-    this.#parts.logger?.error("A sync failed: the log is failed", error);
+  get #unsyncedBytes(): number {
+    const { durable, pending } = this.#rounds;
+    return pending ? this.#state.bytesAfter(durable) : 0;
   }
 
   /** Counts and latencies since opening. */
   override stats(): WalStats {
     const stats = super.stats();
-    const { durable, durableIndex, latency, syncCount, pending } = this.#rounds;
+    const { durableIndex, latency, syncCount } = this.#rounds;
+    const { appendCount, bytesWritten } = this.#parts.writer;
     return {
       ...stats,
-      appendCount: this.#writer.appendCount,
+      appendCount,
       syncCount,
-      bytesWritten: this.#writer.bytesWritten,
-      unsyncedBytes: pending ? this.#state.bytesAfter(durable) : 0,
+      bytesWritten,
+      unsyncedBytes: this.#unsyncedBytes,
       unsyncedCount: this.#state.nextIndex - 1 - durableIndex,
       appendNs: this.#appends.latency.percentiles(),
       syncNs: latency.percentiles(),
@@ -369,24 +338,11 @@ export class Wal extends WalReader {
    * @throws {WalFailedError} (rejects) when a sync failed, now or before
    */
   override close(): Promise<void> {
-    const { keeper } = this.#parts;
-    const running = this.#writer.ended ? [] : [...this.#tasks, keeper.idle()];
-    this.#end();
-    return this.#closing.soon(running);
+    return this.#own.close();
   }
 
   /** The blocking twin of `close`; pending appends settle by its sync. */
   override closeSync(): void {
-    this.#end();
-    this.#closing.now();
-  }
-
-  /** From now on every call is refused. */
-  #end(): void {
-    if (this.#writer.ended) return;
-    this.#writer.ended = true;
-    this.#stopTimer?.();
-    this.#idle.end();
-    this.#transactions.end();
+    this.#own.closeSync();
   }
 }

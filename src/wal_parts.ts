@@ -12,6 +12,7 @@ import type { Position } from "./mark.ts";
 import type { Durability } from "./options.ts";
 import type { Logger } from "./logger.ts";
 import type { ReaderParts } from "./reader.ts";
+import type { RetentionOptions } from "./retention_options.ts";
 import type { Rotation } from "./rotation.ts";
 import type { StorageDirectory, StorageLock } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
@@ -41,6 +42,8 @@ export interface WalParts extends ReaderParts {
   readonly segmentBytes: number;
   /** Told what the log does unasked. */
   readonly logger: Logger | undefined;
+  /** How much of the log is kept. */
+  readonly retention: RetentionOptions | undefined;
   /** What transactions are held to. */
   readonly limits: TransactionLimits;
   /** The end when it was closed last; nothing is to be sealed before it. */

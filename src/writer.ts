@@ -30,6 +30,7 @@ import type { Rotation } from "./rotation.ts";
 import type { Segment } from "./segment.ts";
 import type { StoragePort } from "./storage.ts";
 import type { SyncedLog, SyncRounds } from "./sync_rounds.ts";
+import type { Wakeups } from "./wakeups.ts";
 
 /** What a writer works with. */
 export interface WriterParts {
@@ -39,6 +40,8 @@ export interface WriterParts {
   readonly state: LogState;
   /** Makes room. */
   readonly rotation: Rotation;
+  /** Told of what was written and synced. */
+  readonly wakeups: Wakeups;
   /** The encoder of a format other than "binary". */
   readonly encoder: Encoder | undefined;
   /** The largest data of one entry. */
@@ -83,6 +86,7 @@ export class LogWriter implements SyncedLog {
 
   markMoved(mark: Position): void {
     this.#state.active.frames.setMark(mark);
+    this.#parts.wakeups.wake();
     this.#parts.onMark(mark.number);
   }
 
@@ -303,6 +307,7 @@ export class LogWriter implements SyncedLog {
     this.appendCount += entryCount;
     this.bytesWritten += bytes;
     this.rounds.touch(segment);
+    this.#parts.wakeups.wake();
   }
 
   #defaultTerm(): number {

@@ -64,6 +64,11 @@ export class SimulatedClock implements Clock {
     return () => void this.#timers.delete(timer);
   }
 
+  /** Virtual time keeps no process alive. */
+  keepAlive(): () => void {
+    return () => {};
+  }
+
   /**
    * Lets time pass; what falls due is called, the earliest first.
    *

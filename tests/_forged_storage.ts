@@ -44,6 +44,10 @@ class StepClock implements Clock {
   every(): () => void {
     return () => {};
   }
+
+  keepAlive(): () => void {
+    return () => {};
+  }
 }
 
 /** One folder of files; it takes them over and changes them. */

@@ -1,0 +1,40 @@
+/**
+ * Where a follower stands. Cuts tell the cursors of what they took away, so
+ * that nobody is given another history without a word.
+ *
+ * @module
+ */
+
+/** One follower's place. */
+export interface Cursor {
+  /** The entry that it gets next. */
+  next: number;
+  /** The last entry that it was given; 0 for none. */
+  delivered: number;
+  /** Whether an entry that it was given has been taken away. */
+  lost: boolean;
+}
+
+/** The followers of one open log. */
+export class Cursors {
+  readonly #open = new Set<Cursor>();
+
+  /** A place from which entry `next` comes next. */
+  open(next: number): Cursor {
+    const cursor = { next, delivered: 0, lost: false };
+    this.#open.add(cursor);
+    return cursor;
+  }
+
+  /** Ends it. */
+  close(cursor: Cursor): void {
+    this.#open.delete(cursor);
+  }
+
+  /** Everything above `index` was taken away. */
+  cut(index: number): void {
+    for (const cursor of this.#open) {
+      if (cursor.delivered > index) cursor.lost = true;
+    }
+  }
+}

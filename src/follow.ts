@@ -1,0 +1,257 @@
+/**
+ * Following a log: its history, then what comes, in order, without a gap and
+ * without another history.
+ *
+ * @module
+ */
+
+import { type Bounds, checkWhole, outOfRange } from "./calls.ts";
+import {
+  checkNames,
+  checkWholeIn,
+  checkZeroCopy,
+  isObject,
+  show,
+} from "./checks.ts";
+import type { Cursor, Cursors } from "./cursor.ts";
+import type { Entry } from "./entry.ts";
+import { IndexOutOfRangeError } from "./errors.ts";
+import type { Wakeups } from "./wakeups.ts";
+
+/** How to follow. */
+export interface FollowOptions {
+  /**
+   * The first entry, the log's "start", or its "end": what comes after the
+   * call. @default {"start"}
+   */
+  from?: number | "start" | "end" | undefined;
+  /** Ends it: the loop throws the signal's reason. */
+  signal?: AbortSignal | undefined;
+  /** Only what no power cut takes back. @default {false} */
+  durable?: boolean | undefined;
+  /** Views instead of copies; as the log was opened. */
+  zeroCopy?: boolean | undefined;
+}
+
+/** What following asks of the log. */
+export interface Followed {
+  /** What errors say of it. */
+  readonly bounds: Bounds & { readonly durableIndex: number };
+  /** Where followers stand. */
+  readonly cursors: Cursors;
+  /** Tells of changes. */
+  readonly wakeups: Wakeups;
+  /** Whether the log is closed. */
+  isClosed(): boolean;
+  /** Entry `index`, which must exist. */
+  read(index: number, zeroCopy: boolean): Entry;
+}
+
+/** Follow options, checked and filled in. */
+export interface AskedFollow {
+  /** The first entry; undefined for the log's first one at the first step. */
+  readonly from: number | undefined;
+  /** Ends it. */
+  readonly signal: AbortSignal | undefined;
+  /** Only what is durable. */
+  readonly durable: boolean;
+  /** Views instead of copies. */
+  readonly zeroCopy: boolean;
+  /** It ends behind this entry. */
+  readonly until: number;
+}
+
+const FOLLOW_OPTIONS = ["from", "signal", "durable", "zeroCopy"];
+
+/** Reads and checks the options of following. */
+export function readFollow(
+  options: FollowOptions & { live?: boolean | undefined } | undefined,
+  log: Bounds,
+  usual: { zeroCopy: boolean; stream?: boolean },
+): AskedFollow {
+  const fail = (name: string, value: unknown, expected: string) =>
+    new TypeError(
+      `Cannot follow: ${name} is ${show(value)}, expected ${expected}`,
+    );
+  if (options !== undefined && !isObject(options)) {
+    throw fail("options", options, "an object");
+  }
+  const given = options ?? {};
+  const known = usual.stream ? [...FOLLOW_OPTIONS, "live"] : FOLLOW_OPTIONS;
+  checkNames("follow options", given, known);
+  const { from = "start", signal, durable = false, live = true } = given;
+  if (signal !== undefined && typeof signal?.throwIfAborted !== "function") {
+    throw fail("signal", signal, "an AbortSignal");
+  }
+  if (typeof durable !== "boolean") {
+    throw fail("durable", durable, "true or false");
+  }
+  if (typeof live !== "boolean") throw fail("live", live, "true or false");
+  return {
+    from: readFrom(from, log),
+    signal,
+    durable,
+    zeroCopy: checkZeroCopy(given.zeroCopy) ?? usual.zeroCopy,
+    until: live ? Infinity : log.nextIndex - 1,
+  };
+}
+
+function readFrom(from: unknown, log: Bounds): number | undefined {
+  if (from === "start") return undefined;
+  if (from === "end") return log.nextIndex;
+  if (typeof from === "string") {
+    throw new RangeError(
+      `Cannot follow: from is ${show(from)}, expected an index, "start" or ` +
+        `"end"`,
+    );
+  }
+  checkWhole("follow", "from", from);
+  return from as number;
+}
+
+/** Gives the entries one by one; waits for those that are not there yet. */
+export async function* followEntries(
+  log: Followed,
+  asked: AskedFollow,
+): AsyncGenerator<Entry, void, undefined> {
+  const { signal } = asked;
+  const cursor = log.cursors.open(asked.from ?? firstOf(log.bounds));
+  try {
+    for (;;) {
+      const state = stepOf(log, asked, cursor);
+      if (state === "end") return;
+      if (state === "wait") {
+        await log.wakeups.wait(signal);
+        continue;
+      }
+      const entry = log.read(cursor.next, asked.zeroCopy);
+      cursor.delivered = cursor.next++;
+      yield entry;
+    }
+  } finally {
+    log.cursors.close(cursor);
+  }
+}
+
+/** How large a batch may be. */
+export interface BatchLimits {
+  /** Entries in one. */
+  readonly maxEntries: number;
+  /** Bytes of data in one, unless a single entry has more. */
+  readonly maxBytes: number;
+}
+
+/** Reads and checks the limits of batches. */
+export function readLimits(
+  given: { maxEntries?: unknown; maxBytes?: unknown },
+): BatchLimits {
+  const { maxEntries = 1000, maxBytes = 16 * 1024 * 1024 } = given;
+  const what = "Cannot follow in batches";
+  const range = { least: 1, most: Number.MAX_SAFE_INTEGER };
+  return {
+    maxEntries: checkWholeIn(what, "maxEntries", maxEntries, range),
+    maxBytes: checkWholeIn(what, "maxBytes", maxBytes, range),
+  };
+}
+
+/** Gives what is there in batches; waits only when there is nothing. */
+export async function* followBatches(
+  log: Followed,
+  asked: AskedFollow,
+  limits: BatchLimits,
+): AsyncGenerator<Entry[], void, undefined> {
+  const cursor = log.cursors.open(asked.from ?? firstOf(log.bounds));
+  try {
+    for (;;) {
+      const state = stepOf(log, asked, cursor);
+      if (state === "end") return;
+      if (state === "wait") {
+        await log.wakeups.wait(asked.signal);
+        continue;
+      }
+      const batch = readBatch(log, asked, cursor, limits);
+      cursor.delivered = cursor.next - 1;
+      yield batch;
+    }
+  } finally {
+    log.cursors.close(cursor);
+  }
+}
+
+function readBatch(
+  log: Followed,
+  asked: AskedFollow,
+  cursor: Cursor,
+  limits: BatchLimits,
+): Entry[] {
+  const batch: Entry[] = [];
+  let bytes = 0;
+  const last = asked.durable
+    ? log.bounds.durableIndex
+    : log.bounds.nextIndex - 1;
+  while (batch.length < limits.maxEntries && cursor.next <= last) {
+    const entry = log.read(cursor.next, asked.zeroCopy);
+    bytes += entry.data.length;
+    if (bytes > limits.maxBytes && batch.length > 0) break;
+    batch.push(entry);
+    cursor.next++;
+  }
+  return batch;
+}
+
+/** What the next step of a follower is; throws when there can be none. */
+export function stepOf(
+  log: Followed,
+  asked: AskedFollow,
+  cursor: Cursor,
+): "entry" | "wait" | "end" {
+  if (asked.signal?.aborted) throw asked.signal.reason;
+  if (log.isClosed()) return "end";
+  const { bounds } = log;
+  if (cursor.lost) throw truncatedError(bounds, cursor.delivered);
+  const { next } = cursor;
+  if (next > asked.until) return "end";
+  if (next < firstOf(bounds)) {
+    throw outOfRange(bounds, `follow from entry ${next}`, next);
+  }
+  const end = asked.durable ? bounds.durableIndex : bounds.nextIndex - 1;
+  if (next <= end) return "entry";
+  return next >= bounds.nextIndex && asked.until < Infinity ? "end" : "wait";
+}
+
+function firstOf(log: Bounds): number {
+  return log.firstIndex === 0 ? log.nextIndex : log.firstIndex;
+}
+
+function truncatedError(log: Bounds, index: number): IndexOutOfRangeError {
+  const { firstIndex, lastIndex } = log;
+  return new IndexOutOfRangeError(
+    `Cannot follow on from entry ${index}: the log was truncated before it, ` +
+      `what follows is another history; begin again at a sound entry`,
+    { index, firstIndex, lastIndex, reason: "truncated" },
+  );
+}
+
+/** The same as a stream of the web platform, one entry at a time. */
+export function streamEntries(
+  log: Followed,
+  asked: AskedFollow,
+): ReadableStream<Entry> {
+  const ending = new AbortController();
+  const { signal } = asked;
+  const both = signal === undefined
+    ? ending.signal
+    : AbortSignal.any([signal, ending.signal]);
+  const entries = followEntries(log, { ...asked, signal: both });
+  return new ReadableStream<Entry>({
+    async pull(controller) {
+      const { done, value } = await entries.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    async cancel() {
+      ending.abort();
+      await entries.return();
+    },
+  }, { highWaterMark: 0 });
+}
