@@ -380,9 +380,9 @@ export class Life {
 
   /** Only what waits for an entry that was taken away may be. */
   #rejected(error: unknown): void {
-    const truncated = error instanceof IndexOutOfRangeError &&
-      error.reason === "truncated" && this.#meet;
-    if (!truncated) this.#fail(error);
+    const taken = error instanceof IndexOutOfRangeError &&
+      error.reason !== "absent" && this.#meet;
+    if (!taken) this.#fail(error);
   }
 
   /** Whether calls are made before the ones before have settled. */
