@@ -285,7 +285,7 @@ export const MUTANTS = [
   },
   {
     name: "the manifest of an open log says closed",
-    killer: "A-2",
+    killer: "A-1",
     edits: [[
       "src/open.ts",
       "yield* keeper.install(given, false);",
