@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command line: `walrus append | dump | stat | verify | repair`. See `walrus help`.
+ * The command line: `walrus append | dump | stat | verify | repair | truncate |
+ * consumers`. See `walrus help`.
  *
  * @example Look at a log
  * ```sh
@@ -13,11 +14,13 @@
 import process from "node:process";
 import { append, LineTooLongError } from "./cli/append.ts";
 import { InputError, UsageError } from "./cli/arguments.ts";
+import { consumers } from "./cli/consumers.ts";
 import { dump } from "./cli/dump.ts";
 import { HELP, VERSION } from "./cli/help.ts";
 import { PipeClosedError, printOut, say } from "./cli/output.ts";
 import { repair } from "./cli/repair.ts";
 import { stat } from "./cli/stat.ts";
+import { truncate } from "./cli/truncate.ts";
 import { verify } from "./cli/verify.ts";
 import { WalError, type WalErrorCode } from "./mod.ts";
 
@@ -25,10 +28,12 @@ type Command = (args: readonly string[]) => Promise<number>;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   append,
+  consumers,
   dump,
   help,
   repair,
   stat,
+  truncate,
   verify,
 };
 

@@ -4,16 +4,14 @@
  * @module
  */
 
-import process from "node:process";
 import { defaultOptions, openWal, type Wal } from "../mod.ts";
 import { Arguments, UsageError } from "./arguments.ts";
 import { type ChunkReader, inputsOf, LineSplitter } from "./input.ts";
+import { Interrupt } from "./interrupt.ts";
 import { formatBytes, formatCount, ProgressLine, say } from "./output.ts";
 
 /** So much may be read ahead of the sync that covers it. */
 const UNSYNCED_BYTES_MAX = 8 * 1024 * 1024;
-
-const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 const OPTIONS = {
   batch: "string",
@@ -76,7 +74,7 @@ async function copyLines(
   const bytesMax = defaultOptions.maxEntryBytes!;
   const splitter = new LineSplitter(bytesMax);
   const take = (line: Uint8Array) => pump.add(line);
-  interrupt.onSignal = () => reader.stop();
+  interrupt.signal.addEventListener("abort", () => reader.stop());
   for (;;) {
     const chunk = await reader.next();
     if (chunk === undefined) break;
@@ -98,26 +96,6 @@ async function copyLines(
 export class LineTooLongError extends Error {
   /** The class's name. */
   override readonly name = "LineTooLongError";
-}
-
-/** ^C and its like: the first one ends the reading, a second one the process. */
-class Interrupt {
-  /** 0 until a signal came. */
-  exitCode = 0;
-  /** Called when one comes. */
-  onSignal: () => void = () => {};
-  readonly #handlers = Object.entries(SIGNALS).map(([name, code]) => {
-    const handler = () => {
-      this.exitCode = code;
-      this.onSignal();
-    };
-    process.once(name, handler);
-    return [name, handler] as const;
-  });
-
-  ignore(): void {
-    for (const [name, handler] of this.#handlers) process.off(name, handler);
-  }
 }
 
 /** Hands lines to the log, and waits when the disk falls behind. */

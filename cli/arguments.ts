@@ -8,6 +8,7 @@
 import { parseArgs } from "node:util";
 import { filesStorage, mappedStorage, StorageError } from "../mod.ts";
 import type { StoragePort } from "../src/storage.ts";
+import { parseTime, TIME_FORMS } from "./time.ts";
 
 /** The command was called wrongly: exit code 2. */
 export class UsageError extends Error {
@@ -78,6 +79,27 @@ export class Arguments {
     if (Number.isSafeInteger(value) && value >= least) return value;
     throw new UsageError(
       `Option --${name} is "${text}", expected a whole number from ${least} on`,
+    );
+  }
+
+  /** The option's value as nanoseconds since 1970. */
+  time(name: string): bigint | undefined {
+    const text = this.text(name);
+    if (text === undefined) return undefined;
+    const time = parseTime(text);
+    if (time !== undefined) return time;
+    throw new UsageError(
+      `Option --${name} is "${text}", expected ${TIME_FORMS}`,
+    );
+  }
+
+  /** Refuses options that were given and do not go together. */
+  conflict(name: string, others: readonly string[]): void {
+    if (this.#values[name] === undefined) return;
+    const other = others.find((one) => this.#values[one] !== undefined);
+    if (other === undefined) return;
+    throw new UsageError(
+      `Options --${name} and --${other} do not go together`,
     );
   }
 

@@ -16,15 +16,17 @@ walrus: a write-ahead log on the command line
     walrus stat DIR             say what it is made of
     walrus verify DIR           read all of it and say what is wrong
     walrus repair DIR           say what can be done about it, or do it
+    walrus truncate DIR         take entries away from its end or its front
+    walrus consumers DIR        list its consumers, or take one away
     walrus help [COMMAND]       explain a command
     walrus --version            print the version
 
-dump, stat and verify change nothing and need no lock, and neither does repair
-before it is told what to do. While a program writes to the log they show it as
-it was a moment ago.
+dump, stat, verify and the list of consumers change nothing and need no lock,
+and neither does repair before it is told what to do. While a program writes to
+the log they show it as it was a moment ago; dump --follow goes on with it.
 
-Exit codes: 0 all is well; 1 the log is damaged, or a line was refused;
-2 wrong use; 3 a log or file is not there, not ours, in use or not readable;
+Exit codes: 0 all is well; 1 the log is damaged, or does not have what was
+asked for, or a line was refused, or an answer was not yes; 2 wrong use; 3 a log or file is not there, not ours, in use or not readable;
 130 and 143 ended by SIGINT and SIGTERM, after closing the log.
 `;
 
@@ -56,8 +58,20 @@ Prints the data of the entries, each followed by \\n.
 
     --json                one JSON object a line, with index, term, timestamp,
                           and the data as text or base64
-    --from N, --to N      only the entries from N to N
+    --from N, --to N      only the entries from N to N; from also "start" or
+                          "end", which is behind the last one there is now
+    --since TIME          begin with the first entry, in the log's order, of
+                          that time or a later one: 2026-11-22T23:06:15Z, with
+                          up to nine digits behind the second; without a zone
+                          the time here; a date is its first moment; or
+                          nanoseconds since 1970. Found without a scan
+    --term N              begin with the first entry of that term or a higher
+                          one; of several beginnings the last one counts
     --limit N             at most N entries
+    --follow              go on with what is appended, as tail -f does, until
+                          ^C, --to or --limit. Each entry is printed as it
+                          comes, and none is left out: if one that is next, or
+                          was printed, is taken away, that is an error
     --reverse             begin at the end
     --salvage             of a damaged log, print all that can be read; what
                           is lost is said on standard error, exit code 1
@@ -127,13 +141,56 @@ or is left, or cannot be done; 2 wrong use, or nobody to ask and no --yes;
 3 not readable, not a log, in use, or NEWDIR is not empty.
 `;
 
+const TRUNCATE = `
+walrus truncate DIR --after N | --before N
+
+Takes entries away, which cannot be undone: those above N, or those below N.
+Says which ones, and what it means to consumers, and asks first, on a terminal;
+elsewhere it needs --yes. An emptied log goes on with the next index. Needs the
+writer's lock, and opens the log as a program does: torn bytes are cut.
+
+    --after N             drop the entries above N; N is between the entry
+                          before the first and the last one
+    --before N            drop the entries below N, at most to behind the last
+                          one; their space is given back by whole segments
+    --yes                 do it without asking
+    --json                as one JSON object
+    --storage NAME        mapped or files
+
+Exit codes: 0 they are gone, or there were none; 1 N is out of these bounds,
+the log is damaged, or the answer was not yes; 2 wrong use, or nobody to ask and
+no --yes; 3 not readable, not a log, or in use.
+`;
+
+const CONSUMERS = `
+walrus consumers DIR
+
+Lists the consumers of the log: the last entry that each has acknowledged, and
+how many entries are behind it. Retention never passes a consumer: one that
+nobody uses any more keeps the log from being tidied up.
+
+    --remove NAME         take this consumer away, sound or damaged; its
+                          position is lost, and a new one of the name begins
+                          anew. Asks first, on a terminal. The log must not be
+                          in use
+    --yes                 do it without asking
+    --json                as one JSON object
+    --storage NAME        mapped or files
+
+Exit codes: 0 all can be read, or it is removed; 1 one cannot be read, or the
+answer was not yes; 2 wrong use, or nobody to ask and no --yes; 3 not readable,
+not a log, in use, or no such consumer.
+`;
+
 /** Help by command; "" is the overview. */
 export const HELP: Readonly<Record<string, string>> = {
   "": OVERVIEW,
   append: APPEND,
+  consumers: CONSUMERS,
   dump: DUMP,
   help: OVERVIEW,
   repair: REPAIR,
   stat: STAT,
+  truncate: TRUNCATE,
   verify: VERIFY,
 };

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { writeSync } from "node:fs";
+import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { basename } from "node:path";
@@ -21,25 +21,51 @@ export class PipeClosedError extends Error {
   override readonly name = "PipeClosedError";
 }
 
+/** Where bytes are written to, and until when. */
+export interface WriteOptions {
+  /** An open file; standard output. */
+  readonly descriptor?: number | undefined;
+  /** Ends the waiting for a full pipe: the write throws its reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * Writes all bytes to standard output. It blocks while a pipe is full: what
  * is written is out, whenever the process ends.
  */
-export async function writeOut(bytes: Uint8Array): Promise<void> {
+export async function writeOut(
+  bytes: Uint8Array,
+  { descriptor = STANDARD_OUTPUT, signal }: WriteOptions = {},
+): Promise<void> {
   // A turn of the event loop: without it Bun frees large buffers late.
   await new Promise<void>((resolve) => setImmediate(resolve));
   for (let at = 0; at < bytes.length;) {
+    signal?.throwIfAborted();
     try {
-      at += writeSync(STANDARD_OUTPUT, bytes, at, bytes.length - at);
+      at += writeSync(descriptor, bytes, at, bytes.length - at);
     } catch (error) {
       const { code, name } = error as { code?: string; name?: string };
       if (code === "EPIPE" || name === "BrokenPipe") {
         throw new PipeClosedError("Standard output was closed");
       }
       if (code !== "EAGAIN" && name !== "WouldBlock") throw error;
-      // A pipe that the other side made non-blocking.
+      // A full pipe that does not block.
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
+  }
+}
+
+/**
+ * Standard output, but a pipe is opened once more so that writing to it does
+ * not block: a program that handles signals has to stay awake for them.
+ */
+export function openUnblocked(): number {
+  try {
+    if (!fstatSync(STANDARD_OUTPUT).isFIFO()) return STANDARD_OUTPUT;
+    return openSync("/dev/stdout", constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch {
+    // Not everywhere there is such a path; then it blocks.
+    return STANDARD_OUTPUT;
   }
 }
 

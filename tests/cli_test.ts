@@ -4,12 +4,10 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { spawn } from "node:child_process";
 import * as fs from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { VERSION } from "../cli/help.ts";
 import { openWalSync } from "../mod.ts";
 import {
@@ -20,89 +18,22 @@ import {
   assertMatch,
   assertStringIncludes,
 } from "./_assert.ts";
-import { HAS_FFI, temporaryFolder, THIS } from "./_storages.ts";
+import {
+  assertOneLine,
+  assertWrongUses,
+  bytesOf,
+  finish,
+  NO_PERMISSIONS,
+  ROOT,
+  SMALL,
+  start,
+  until,
+  walrus,
+  WITHOUT_RIGHTS,
+} from "./_cli.ts";
+import { HAS_FFI, temporaryFolder } from "./_storages.ts";
 
-const ROOT = join(import.meta.dirname!, "..");
-const CLI = join(ROOT, "cli.ts");
 const GO_FOLDER = join(import.meta.dirname!, "fixtures", "go", "binary", "log");
-const IS_ROOT = process.getuid?.() === 0;
-const SETPRIV = "/usr/bin/setpriv";
-
-/** Where Node keeps what it has stripped of types: three times as quick. */
-const CACHE = fs.mkdtempSync(join(tmpdir(), "walrus-cache-"));
-after(() => fs.rmSync(CACHE, { recursive: true, force: true }));
-
-interface Result {
-  readonly code: number | null;
-  readonly signal: string | null;
-  readonly out: Uint8Array;
-  readonly text: string;
-  readonly errors: string;
-}
-
-/** Runs the command to its end. */
-function walrus(
-  args: readonly string[],
-  input: string | Uint8Array = "",
-): Promise<Result> {
-  return finish(start(args), input);
-}
-
-type Running = ReturnType<typeof start>;
-
-function start(args: readonly string[], before: readonly string[] = []) {
-  // What a user types: none of the flags that tests otherwise set.
-  const flags = THIS.name === "deno" ? ["run", "-A", "--no-check"] : [];
-  const line = [...before, THIS.path, ...flags, CLI, ...args];
-  return spawn(line[0]!, line.slice(1), {
-    stdio: ["pipe", "pipe", "pipe"],
-    env: { ...process.env, NODE_COMPILE_CACHE: CACHE },
-  });
-}
-
-function finish(child: Running, input?: string | Uint8Array): Promise<Result> {
-  const out: Uint8Array[] = [];
-  const errors: Uint8Array[] = [];
-  child.stdout.on("data", (chunk) => out.push(chunk));
-  child.stderr.on("data", (chunk) => errors.push(chunk));
-  // A command that ends early closes its input while it is being written.
-  child.stdin.on("error", () => {});
-  if (input !== undefined) child.stdin.end(input);
-  return new Promise((resolve, reject) => {
-    child.once("error", reject);
-    child.once("close", (code, signal) => {
-      const bytes = new Uint8Array(Buffer.concat(out));
-      const text = new TextDecoder().decode(bytes);
-      const said = new TextDecoder().decode(Buffer.concat(errors));
-      resolve({ code, signal, out: bytes, text, errors: said });
-    });
-  });
-}
-
-/** One line, for people: no stack, no source, no warning of a runtime. */
-function assertOneLine(errors: string, expected: string | RegExp): void {
-  assertEquals(errors.trimEnd().split("\n").length, 1, errors);
-  assert(errors.startsWith("walrus: "), errors);
-  if (typeof expected === "string") assertStringIncludes(errors, expected);
-  else assertMatch(errors, expected);
-}
-
-function listAll(folder: string): string[] {
-  return fs.readdirSync(folder, { recursive: true }).map(String).sort();
-}
-
-function bytesOf(folder: string): string {
-  return listAll(folder).map((name) => {
-    const path = join(folder, name);
-    const info = fs.statSync(path);
-    if (info.isDirectory()) return name;
-    const bytes = fs.readFileSync(path).toString("base64");
-    return `${name} ${info.mtimeMs} ${bytes}`;
-  }).join("\n");
-}
-
-/** Options for a log that is quick to compare. */
-const SMALL = ["--segment-bytes", "65536"];
 
 test("cli: help, version and wrong use", async () => {
   const version = await walrus(["--version"]);
@@ -122,7 +53,7 @@ test("cli: help, version and wrong use", async () => {
 
   const wrong: [string[], string][] = [
     [[], 'The command is missing; see "walrus help"'],
-    [["eat"], 'Command "eat" is unknown, expected append, dump'],
+    [["eat"], 'Command "eat" is unknown, expected append, consumers'],
     [["help", "eat"], 'Command "eat" is unknown'],
     [["dump"], `The log's folder is missing; see "walrus help dump"`],
     [["dump", "a", "b"], 'Argument "b" is one too many'],
@@ -144,14 +75,7 @@ test("cli: help, version and wrong use", async () => {
     [["repair", "a", "b"], 'Argument "b" is one too many'],
   ];
   using folder = temporaryFolder();
-  const base = join(folder.path, "a");
-  await Promise.all(wrong.map(async ([args, message]) => {
-    const placed = args.map((arg) => arg === "a" ? base : arg);
-    const { code, text, errors } = await walrus(placed);
-    assertOneLine(errors, message);
-    assertEquals([code, text], [2, ""], args.join(" "));
-  }));
-  assertEquals(listAll(folder.path), []);
+  await assertWrongUses(folder.path, wrong);
 });
 
 test("cli append, dump: every byte of every line comes back", async () => {
@@ -348,13 +272,6 @@ function countEntries(log: string): number {
   return ["a", "b"].filter((text) => bytes.includes(text)).length;
 }
 
-async function until(holds: () => boolean): Promise<void> {
-  for (let i = 0; !holds(); i++) {
-    assertLess(i, 1000, "waited for 20 s");
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
 test("cli: reading commands change nothing, also after a crash", async () => {
   using folder = temporaryFolder();
   const log = join(folder.path, "log");
@@ -477,10 +394,6 @@ test("cli: what is no log is refused, and nothing is made", async () => {
   assertEquals(bytesOf(folder.path), before);
 });
 
-const NO_PERMISSIONS = IS_ROOT && !fs.existsSync(SETPRIV)
-  ? `root may read everything, and there is no ${SETPRIV}`
-  : false;
-
 test("cli: no permission is one clear line", {
   skip: NO_PERMISSIONS,
 }, async () => {
@@ -488,13 +401,9 @@ test("cli: no permission is one clear line", {
   const log = join(folder.path, "log");
   await walrus(["append", log, ...SMALL], "a\n");
   fs.chmodSync(log, 0o000);
-  // Without its capabilities root is anybody where its own files are closed.
-  const before = IS_ROOT
-    ? [SETPRIV, "--bounding-set=-all", "--inh-caps=-all"]
-    : [];
   try {
     for (const command of ["dump", "stat", "verify"]) {
-      const child = start([command, log], before);
+      const child = start([command, log], WITHOUT_RIGHTS);
       const { code, errors } = await finish(child, "");
       assertEquals(code, 3, errors);
       assertOneLine(errors, /permission denied.*\[STORAGE\]/);
