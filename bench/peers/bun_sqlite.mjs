@@ -1,0 +1,19 @@
+/** bun:sqlite: the SQLite that is built into Bun. */
+import { join } from "node:path";
+import { logOf, SQLITE_PROMISE } from "./sqlite.mjs";
+
+export const contender = {
+  about: "SQLite, built in",
+  promise: SQLITE_PROMISE,
+  blocking: true,
+  async load() {
+    const name = "bun:sqlite";
+    const { Database } = await import(name);
+    const memory = new Database(":memory:");
+    const version = memory.prepare("SELECT sqlite_version() AS v").get().v;
+    memory.close();
+    const open = (folder, options) =>
+      logOf(new Database(join(folder, "log.db")), options);
+    return { version, open };
+  },
+};
