@@ -70,6 +70,14 @@ const WAYS: Record<string, (wal: Wal) => Promise<void>> = {
     await batch;
   },
 
+  async dispose(wal) {
+    const consumer = await wal.consumer("worker");
+    const step = consumer.follow().next();
+    await turn();
+    await consumer[Symbol.asyncDispose]();
+    await step;
+  },
+
   /** Made, never asked. */
   async unused(wal) {
     wal.follow();

@@ -915,7 +915,15 @@ describe("Wal.follow(): the process", () => {
   });
 
   it("ends when none does", { timeout: 60_000 }, () => {
-    const ended = ["break", "abort", "close", "unused", "held", "cancel"];
+    const ended = [
+      "break",
+      "abort",
+      "close",
+      "dispose",
+      "unused",
+      "held",
+      "cancel",
+    ];
     const expected = KINDS.flatMap((kind) =>
       ended.map((how) => `${kind} ${how}`)
     );
