@@ -25,6 +25,7 @@ import {
 import type { WalReader } from "./src/reader.ts";
 import { checkReaderOptions } from "./src/reader_options.ts";
 import { runBlocking, runSoon } from "./src/steps.ts";
+import { openLiveLog } from "./src/live_log.ts";
 import { openStillLog, openStillLogSoon } from "./src/still_log.ts";
 import type { Wal } from "./src/wal.ts";
 
@@ -157,7 +158,9 @@ export function openReader(
     const path = checkDirectory(directory);
     const checked = checkReaderOptions(options);
     const storage = checked.storage ?? defaultStorage();
-    return openStillLogSoon(storage, path, checked);
+    return checked.salvage
+      ? openStillLogSoon(storage, path, checked)
+      : Promise.resolve(openLiveLog(storage, path, checked));
   } catch (error) {
     return Promise.reject(error);
   }
@@ -185,5 +188,7 @@ export function openReaderSync(
   const path = checkDirectory(directory);
   const checked = checkReaderOptions(options);
   const storage = checked.storage ?? defaultStorage();
-  return openStillLog(storage, path, checked);
+  return checked.salvage
+    ? openStillLog(storage, path, checked)
+    : openLiveLog(storage, path, checked);
 }

@@ -217,6 +217,19 @@ export class DiskDirectory implements StorageDirectory {
   }
 
   /** See the port. */
+  watch(name: string, action: () => void): (() => void) | undefined {
+    try {
+      const watcher = fs.watch(this.#path(name), { persistent: false });
+      watcher.on("change", action);
+      // Where it ends by itself, looking now and then has to do.
+      watcher.on("error", () => watcher.close());
+      return () => watcher.close();
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** See the port. */
   close(): void {
     this.#syncs.close();
   }

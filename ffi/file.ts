@@ -100,6 +100,18 @@ export class DiskFile implements StorageFile {
   }
 
   /** See the port. */
+  mapForGood(): Uint8Array<ArrayBuffer> | undefined {
+    assert(!this.#closed && this.#access === "read", "a file to read");
+    try {
+      const bytes = this.#calls.mapForGood(this.#fd, this.bytes);
+      if (bytes !== undefined) this.#closed = true;
+      return bytes;
+    } catch (error) {
+      throw systemError(this.#attempt("map"), error);
+    }
+  }
+
+  /** See the port. */
   punchHole(offset: number, bytes: number): void {
     this.#assertWritable();
     this.#assertRange(offset, bytes);

@@ -16,8 +16,12 @@ import type {
 } from "../src/storage.ts";
 import { systemClock } from "./clock.ts";
 import { DiskDirectory } from "./directory.ts";
+import { readBootId } from "./owner.ts";
 import type { Backend, DiskCalls } from "./types.ts";
 import { sharedMemory } from "./shared_memory.ts";
+
+/** It lasts longer than this process. */
+let bootId: string | undefined;
 
 /** The port over a real disk. */
 export class DiskStorage implements StoragePort {
@@ -40,6 +44,12 @@ export class DiskStorage implements StoragePort {
   /** See the port. */
   sharedMemory(bytes: number): Uint8Array<ArrayBuffer> | undefined {
     return sharedMemory(bytes);
+  }
+
+  /** See the port. */
+  bootId(): string {
+    bootId ??= this.#backend.mayInspect() ? readBootId() : "";
+    return bootId;
   }
 
   /** See the port. */
@@ -67,6 +77,10 @@ export function plainCalls(backend: Backend): DiskCalls {
     },
 
     map(): undefined {
+      return undefined;
+    },
+
+    mapForGood(): undefined {
       return undefined;
     },
 

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { randomFillSync } from "node:crypto";
+import { randomBytes, randomFillSync } from "node:crypto";
 import { resolve } from "node:path";
 import process from "node:process";
 import { setImmediate } from "node:timers";
@@ -49,10 +49,16 @@ export class MemoryStorage implements StoragePort {
   /** Nothing survives the process. */
   readonly volatile = true;
   readonly #root: MemoryFolder = newFolder();
+  readonly #boot = randomBytes(16).toString("hex");
 
   /** See the port. */
   sharedMemory(bytes: number): Uint8Array<ArrayBuffer> | undefined {
     return sharedMemory(bytes);
+  }
+
+  /** See the port. */
+  bootId(): string {
+    return this.#boot;
   }
 
   /** See the port. */
@@ -185,6 +191,8 @@ class MemoryDirectory implements StorageDirectory {
     return lock;
   }
 
+  watch(): undefined {}
+
   close(): void {}
 
   /** The folder of a name and the rest of it. */
@@ -257,6 +265,8 @@ class MemoryFile implements StorageFile {
     this.#mapped = true;
     return new MemoryRegion(this.#inode);
   }
+
+  mapForGood(): undefined {}
 
   punchHole(offset: number, bytes: number): void {
     this.#assertWritable();

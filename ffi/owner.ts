@@ -58,6 +58,13 @@ export interface FoundOwner {
 /** Whether the owner of a record lives; "unknown" counts as alive. */
 export type Liveness = "alive" | "gone" | "unknown";
 
+/** The boot of this machine as 32 hex digits; empty where it is not told. */
+export function readBootId(): string {
+  const text = readText("/proc/sys/kernel/random/boot_id") ?? "";
+  const digits = text.replaceAll("-", "");
+  return /^[0-9a-f]{32}$/.test(digits) ? digits : "";
+}
+
 /** What this process says of itself. */
 export function ownRecord(
   how: "flock" | "owner",

@@ -11,7 +11,7 @@
 
 import { assert } from "../src/assert.ts";
 import type { MappedRegion } from "../src/storage.ts";
-import { readFully, writeFully } from "./descriptors.ts";
+import { closeQuietly, readFully, writeFully } from "./descriptors.ts";
 import * as c from "./symbols.ts";
 import { SystemCallError } from "./system_error.ts";
 import type { DiskCalls, Libc } from "./types.ts";
@@ -24,6 +24,9 @@ const EOPNOTSUPP = 95;
 
 /** Larger writes make large folios, and those make a small sync large. */
 const FILL_BYTES = 4096;
+
+/** Descriptors of files that programs have views of. */
+const openWhileViewed = new FinalizationRegistry<number>(closeQuietly);
 
 /** The calls of mapped storage. */
 export class PosixCalls implements DiskCalls {
@@ -65,10 +68,21 @@ export class PosixCalls implements DiskCalls {
     return new PosixRegion(this.#libc, address, bytes);
   }
 
-  /** See `DiskCalls`. */
+  /** See `DiskCalls`. Views share a lock of the file with those elsewhere. */
+  mapForGood(fd: number, bytes: number): Uint8Array<ArrayBuffer> | undefined {
+    if (!this.#tryLock(fd, c.LOCK_SH)) return undefined;
+    const region = this.map(fd, bytes, "read", false);
+    // The lock ends with the descriptor.
+    openWhileViewed.register(region.bytes.buffer, fd);
+    return region.bytes;
+  }
+
+  /** See `DiskCalls`. A hole would show through views. */
   punchHole(fd: number, offset: number, bytes: number): void {
+    if (!this.#tryLock(fd, c.LOCK_EX)) return;
     const mode = c.FALLOC_FL_PUNCH_HOLE | c.FALLOC_FL_KEEP_SIZE;
     const errno = this.#fallocate(fd, mode, offset, bytes);
+    this.#libc.symbols.flock(fd, c.LOCK_UN);
     if (errno === 0 || isUnsupported(errno)) return;
     throw new SystemCallError("fallocate", errno);
   }
@@ -81,13 +95,17 @@ export class PosixCalls implements DiskCalls {
 
   /** See `DiskCalls`. The lock goes when the descriptor is closed. */
   readonly tryFlock = (fd: number): (() => void) | undefined => {
-    while (this.#libc.symbols.flock(fd, c.LOCK_EX | c.LOCK_NB) === -1) {
+    return this.#tryLock(fd, c.LOCK_EX) ? () => {} : undefined;
+  };
+
+  #tryLock(fd: number, kind: number): boolean {
+    while (this.#libc.symbols.flock(fd, kind | c.LOCK_NB) === -1) {
       const errno = this.#libc.errno();
-      if (errno === EWOULDBLOCK) return undefined;
+      if (errno === EWOULDBLOCK) return false;
       if (errno !== EINTR) throw new SystemCallError("flock", errno);
     }
-    return () => {};
-  };
+    return true;
+  }
 
   /** The error number, 0 for success. */
   #fallocate(fd: number, mode: number, offset: number, bytes: number): number {

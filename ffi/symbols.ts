@@ -109,7 +109,11 @@ export const POSIX_FADV_DONTNEED = 4;
 export const FALLOC_FL_KEEP_SIZE = 0x01;
 /** Give the space of a range back. */
 export const FALLOC_FL_PUNCH_HOLE = 0x02;
+/** Any number of holders. */
+export const LOCK_SH = 1;
 /** One holder. */
 export const LOCK_EX = 2;
+/** Lets go. */
+export const LOCK_UN = 8;
 /** Do not wait. */
 export const LOCK_NB = 4;

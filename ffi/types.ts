@@ -48,6 +48,8 @@ export interface DiskCalls {
     access: "read" | "write",
     smallSyncs: boolean,
   ): MappedRegion | undefined;
+  /** See `StorageFile.mapForGood`; takes the descriptor over. */
+  mapForGood(fd: number, bytes: number): Uint8Array<ArrayBuffer> | undefined;
   /** See `StorageFile.punchHole`. */
   punchHole(fd: number, offset: number, bytes: number): void;
   /** See `StorageFile.dropCache`. */

@@ -211,7 +211,8 @@ function walkBack(
   return segments.reverse();
 }
 
-function checkMember(
+/** A file as a member of the chain, before `next`; or why it is none. */
+export function checkMember(
   directory: StorageDirectory,
   candidate: Candidate | undefined,
   number: number,

@@ -58,6 +58,7 @@ export class Closing {
     this.#done = true;
     keeper.end(well);
     rounds.end();
+    this.#parts.writer.publisher.end();
     state.close();
     consumers.close();
     folder.close();

@@ -28,8 +28,14 @@ export interface EntryReaderParts {
   readonly verifyReads: boolean;
 }
 
+/** What gives entries. */
+export interface EntrySource {
+  /** Entry `index`, which must exist; a view of it where that can be. */
+  read(index: number, zeroCopy: boolean): Entry;
+}
+
 /** Reads the entries of one open log. */
-export class EntryReader {
+export class EntryReader implements EntrySource {
   readonly #parts: EntryReaderParts;
   readonly #state: LogState;
   readonly #copier: Copier;

@@ -43,6 +43,8 @@ export interface Followed {
   readonly wakeups: Wakeups;
   /** Whether the log is closed. */
   isClosed(): boolean;
+  /** Why no entry comes any more, if none can. */
+  readonly stuck?: (() => Error | undefined) | undefined;
   /** Entry `index`, which must exist. */
   read(index: number, zeroCopy: boolean): Entry;
 }
@@ -125,6 +127,8 @@ export async function* followEntries(
         continue;
       }
       const entry = log.read(cursor.next, asked.zeroCopy);
+      // A reader may have found out only now that it was cut off.
+      if (cursor.lost) continue;
       cursor.delivered = cursor.next++;
       yield entry;
     }
@@ -170,6 +174,7 @@ export async function* followBatches(
         continue;
       }
       const batch = readBatch(log, asked, cursor, limits);
+      if (cursor.lost) continue;
       cursor.delivered = cursor.next - 1;
       yield batch;
     }
@@ -208,15 +213,20 @@ export function stepOf(
   if (asked.signal?.aborted) throw asked.signal.reason;
   if (log.isClosed()) return "end";
   const { bounds } = log;
-  if (cursor.lost) throw truncatedError(bounds, cursor.delivered);
   const { next } = cursor;
+  // These looks at a log that somebody else writes may find it cut.
+  const { nextIndex } = bounds;
+  const first = firstOf(bounds);
+  const end = asked.durable ? bounds.durableIndex : nextIndex - 1;
+  if (cursor.lost) throw truncatedError(bounds, cursor.delivered);
   if (next > asked.until) return "end";
-  if (next < firstOf(bounds)) {
+  if (next < first) {
     throw outOfRange(bounds, `follow from entry ${next}`, next);
   }
-  const end = asked.durable ? bounds.durableIndex : bounds.nextIndex - 1;
   if (next <= end) return "entry";
-  return next >= bounds.nextIndex && asked.until < Infinity ? "end" : "wait";
+  const stuck = log.stuck?.();
+  if (stuck !== undefined) throw stuck;
+  return next >= nextIndex && asked.until < Infinity ? "end" : "wait";
 }
 
 function firstOf(log: Bounds): number {

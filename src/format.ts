@@ -221,6 +221,49 @@ export const CONSUMER = {
   crc: 60,
 } as const;
 
+/** Where a writer tells readers what the log is now: one page, never synced. */
+export const LIVE_NAME = "live";
+/** Where readers in other processes say that they wait. */
+export const WAKE_NAME = "wake";
+/** "\x89WALLIV\n". */
+export const LIVE_MAGIC: readonly number[] = [
+  0x89,
+  0x57,
+  0x41,
+  0x4c,
+  0x4c,
+  0x49,
+  0x56,
+  0x0a,
+];
+/** The size of both files. */
+export const LIVE_BYTES = 4096;
+/** Bytes of the random names of a boot and of a session. */
+export const SESSION_BYTES = 16;
+/** Offsets inside the live page. */
+export const LIVE = {
+  magic: 0,
+  version: 8,
+  bytes: 12,
+  logId: 16,
+  boot: 32,
+  session: 48,
+  sequence: 64,
+  state: 68,
+  firstIndex: 72,
+  generation: 80,
+  number: 88,
+  salt: 96,
+  crc: 100,
+  end: 128,
+  endCheck: 132,
+  durable: 136,
+  durableCheck: 144,
+  touched: 192,
+} as const;
+/** What the live page's `state` may say. */
+export const LIVE_STATE = { closed: 0, open: 1 } as const;
+
 /** The smallest segment. */
 export const SEGMENT_BYTES_MIN: number = 64 * 1024;
 /** The largest segment: views stay fast and offsets stay below 2^31. */

@@ -284,6 +284,20 @@ export class LogState {
     }
   }
 
+  /** A reader has found out which segments make up the log now. */
+  adopt(
+    segments: readonly Segment[],
+    facts: { readonly firstIndex: number; readonly generation: number },
+  ): void {
+    const gone = this.segments.filter((one) => !segments.includes(one));
+    this.segments = [...segments];
+    this.firstIndex = facts.firstIndex;
+    this.generation = facts.generation;
+    for (const one of segments) one.onDamagedIndex = this.#damaged;
+    this.drop(gone);
+    this.drop(this.hideBefore(facts.firstIndex));
+  }
+
   /** Closes all files. */
   close(): void {
     this.#current = undefined;

@@ -7,9 +7,7 @@
 
 import { assert } from "./assert.ts";
 import { beginsAnew, type Chain, readChain } from "./chain.ts";
-import { Consumers } from "./consumers.ts";
 import { JsonEncoder } from "./json_encoder.ts";
-import { EntryReader } from "./entry_reader.ts";
 import type { Encoder } from "./encoder.ts";
 import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
 import { hex } from "./fields.ts";
@@ -22,27 +20,16 @@ import {
   segmentName,
   segmentNumberOf,
 } from "./format.ts";
-import { removeQuietly } from "./fresh_file.ts";
-import {
-  type LogIdentity,
-  LogState,
-  placeSegment,
-  prepareSegment,
-} from "./log_state.ts";
-import { ManifestKeeper, type Prepared } from "./manifest_keeper.ts";
-import { NOWHERE, type Position } from "./mark.ts";
+import { placeSegment, prepareSegment } from "./log_state.ts";
+import { ManifestKeeper } from "./manifest_keeper.ts";
+import { NOWHERE } from "./mark.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { RecoveryReport } from "./report.ts";
 import { decide, type Verdict } from "./recovery.ts";
-import { Rotation } from "./rotation.ts";
 import { repair, type Repaired } from "./repair.ts";
 import type { Steps } from "./steps.ts";
 import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
-import { SyncRounds } from "./sync_rounds.ts";
-import { type Wal, walInternals } from "./wal.ts";
-import { Wakeups } from "./wakeups.ts";
-import type { TransactionLimits } from "./wal_parts.ts";
-import { LogWriter } from "./writer.ts";
+import { type OpenParts, start } from "./start.ts";
+import type { Wal } from "./wal.ts";
 
 /** Opens or makes the log in `path` for writing. */
 export function* openSteps(
@@ -79,14 +66,6 @@ function refuseBeforeLocking(directory: StorageDirectory): void {
   if (names.some((name) => segmentNumberOf(name) !== undefined)) {
     readChain(directory);
   }
-}
-
-interface OpenParts {
-  readonly storage: StoragePort;
-  readonly directory: StorageDirectory;
-  readonly lock: StorageLock;
-  readonly options: CheckedOptions;
-  readonly startNs: number;
 }
 
 function* openLocked(parts: OpenParts): Steps<Wal> {
@@ -246,150 +225,4 @@ function removeResidue(directory: StorageDirectory): void {
       directory.remove(name);
     }
   }
-}
-
-interface Found {
-  readonly keeper: ManifestKeeper;
-  /** Room for its first manifest, where it was made ahead. */
-  readonly room: Prepared | undefined;
-  readonly repaired: Repaired;
-  readonly firstIndex: number;
-  readonly unlink: readonly string[];
-  readonly closedEnd: Position | undefined;
-  readonly report: Pick<
-    RecoveryReport,
-    "outcome" | "segmentsScanned" | "tornBytes" | "savedPath"
-  >;
-}
-
-/** Puts the open log together and makes the manifest say that it is open. */
-function* start(
-  parts: OpenParts,
-  log: LogIdentity,
-  encoder: Encoder | undefined,
-  found: Found,
-): Steps<Wal> {
-  const { storage, directory, options, lock } = parts;
-  const joined = join(parts, log, encoder, found);
-  const { state, writer, rounds, rotation, wakeups, holder } = joined;
-  const { keeper } = found;
-  keeper.describe = (closed) => state.describe(log, rounds, closed);
-  let consumers: Consumers | undefined;
-  let { room } = found;
-  try {
-    const { logger, directoryMode, fileMode } = options;
-    const modes = { directoryMode, fileMode };
-    const { logId } = log;
-    const parts = { storage, folder: directory, logId, modes, logger };
-    consumers = new Consumers(parts);
-    consumers.rounds = rounds;
-    yield* consumers.settle(state, found.closedEnd !== undefined);
-    const given = room ?? keeper.prepare();
-    room = undefined;
-    yield* keeper.install(given, false);
-    yield [directory];
-    // Only a durable manifest without them lets segments go.
-    for (const name of found.unlink) removeQuietly(directory, name);
-    if (found.closedEnd === undefined) writer.writeWatermark();
-  } catch (error) {
-    if (room !== undefined) keeper.discard(room);
-    consumers?.close();
-    state.close();
-    throw error;
-  }
-  const ms = (storage.clock.monotonicNs() - parts.startNs) / 1e6;
-  const { entryCount } = state;
-  holder.wal = walInternals().make({
-    directory: directory.path,
-    state,
-    entries: new EntryReader({
-      port: storage,
-      state,
-      encoder,
-      verifyReads: options.verifyReads,
-    }),
-    zeroCopy: options.zeroCopy,
-    recovery: { ...found.report, entryCount, ms, gaps: [] },
-    port: storage,
-    folder: directory,
-    lock,
-    writer,
-    rotation,
-    wakeups,
-    rounds,
-    consumers,
-    keeper,
-    retention: options.retention,
-    limits: limitsOf(options),
-    sync: options.sync,
-    syncIntervalMs: options.syncIntervalMs,
-    segmentBytes: options.segmentBytes,
-    logger: options.logger,
-    closedEnd: found.closedEnd,
-  });
-  return holder.wal;
-}
-
-function limitsOf(options: CheckedOptions): TransactionLimits {
-  return {
-    timeoutMs: options.transactionTimeoutMs,
-    cleanupIntervalMs: options.transactionCleanupIntervalMs,
-    entriesMax: options.maxTransactionEntries,
-    maxEntryBytes: options.maxEntryBytes,
-  };
-}
-
-interface Joined {
-  readonly state: LogState;
-  readonly writer: LogWriter;
-  readonly rounds: SyncRounds;
-  readonly rotation: Rotation;
-  readonly wakeups: Wakeups;
-  /** The writer is there before the log that it reports to. */
-  readonly holder: { wal?: Wal };
-}
-
-/** Segments, writer and sync rounds, each told of the others. */
-function join(
-  parts: OpenParts,
-  log: LogIdentity,
-  encoder: Encoder | undefined,
-  found: Found,
-): Joined {
-  const { storage, directory, options } = parts;
-  const { logger } = options;
-  const state = new LogState({
-    ...found.repaired,
-    firstIndex: found.firstIndex,
-    // Later: it is found out in the middle of a read or an append.
-    damaged: (path) =>
-      queueMicrotask(() =>
-        logger?.warn(`The index of "${path}" is damaged; its frames are read`)
-      ),
-  });
-  const holder: { wal?: Wal } = {};
-  const { segmentBytes } = options;
-  const wakeups = new Wakeups(storage.clock);
-  const made = { storage, directory, log, state, segmentBytes };
-  const rotation = new Rotation(made);
-  const writer = new LogWriter({
-    storage,
-    state,
-    rotation,
-    wakeups,
-    encoder,
-    maxEntryBytes: options.maxEntryBytes,
-    onFailure: (error) =>
-      holder.wal && walInternals().failed(holder.wal, error),
-    onMark: (segment) =>
-      holder.wal && walInternals().markMoved(holder.wal, segment),
-  });
-  const { active } = state;
-  const durable = { number: active.number, offset: active.end };
-  const last = state.nextIndex - 1;
-  const { clock } = storage;
-  const rounds = new SyncRounds(directory, clock, writer, durable, last);
-  writer.rounds = rotation.rounds = rounds;
-  active.frames.setMark(durable);
-  return { state, writer, rounds, rotation, wakeups, holder };
 }

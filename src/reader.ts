@@ -6,7 +6,7 @@
 
 import { checkWhole, closedError, outOfRange } from "./calls.ts";
 import type { Entry } from "./entry.ts";
-import type { EntryReader } from "./entry_reader.ts";
+import type { EntrySource } from "./entry_reader.ts";
 import { IndexOutOfRangeError } from "./errors.ts";
 import {
   type AskedFollow,
@@ -35,7 +35,7 @@ export interface ReaderParts {
   /** The log's segments. */
   readonly state: LogState;
   /** Reads its entries. */
-  readonly entries: EntryReader;
+  readonly entries: EntrySource;
   /** The log's folder. */
   readonly directory: string;
   /** Whether reads give views unless told otherwise. */
@@ -44,6 +44,10 @@ export interface ReaderParts {
   readonly recovery: RecoveryReport;
   /** Wakes those who wait for entries. */
   readonly wakeups: Wakeups;
+  /** Brings the state up to what a writer elsewhere shows. */
+  readonly refresh?: (() => void) | undefined;
+  /** Why it cannot read on there, if it cannot. */
+  readonly stuck?: (() => Error | undefined) | undefined;
 }
 
 /**
@@ -64,8 +68,8 @@ export class WalReader {
   /** What opening found and did. */
   readonly recovery: RecoveryReport;
   readonly #parts: ReaderParts;
-  readonly #state: LogState;
-  readonly #entries: EntryReader;
+  readonly #own: LogState;
+  readonly #entries: EntrySource;
   readonly #followed: Followed;
 
   /** Made by `openWal`. */
@@ -73,15 +77,22 @@ export class WalReader {
     this.directory = parts.directory;
     this.recovery = parts.recovery;
     this.#parts = parts;
-    this.#state = parts.state;
+    this.#own = parts.state;
     this.#entries = parts.entries;
     this.#followed = {
       bounds: this,
       cursors: parts.state.cursors,
       wakeups: parts.wakeups,
       isClosed: () => this.state === "closed",
+      stuck: parts.stuck,
       read: (index, zeroCopy) => this.#entries.read(index, zeroCopy),
     };
+  }
+
+  /** Up to what a writer elsewhere shows, if this is a reader. */
+  get #state(): LogState {
+    this.#parts.refresh?.();
+    return this.#own;
   }
 
   /** Whether the log can be used: "failed" still reads. */
@@ -91,12 +102,14 @@ export class WalReader {
 
   /** The first entry's index; 0 while the log is empty. */
   get firstIndex(): number {
-    return this.#state.entryCount === 0 ? 0 : this.#state.firstIndex;
+    const { entryCount, firstIndex } = this.#state;
+    return entryCount === 0 ? 0 : firstIndex;
   }
 
   /** The last entry's index; 0 while the log is empty. */
   get lastIndex(): number {
-    return this.#state.entryCount === 0 ? 0 : this.#state.nextIndex - 1;
+    const { entryCount, nextIndex } = this.#state;
+    return entryCount === 0 ? 0 : nextIndex - 1;
   }
 
   /** The last entry that no power cut takes back; 0 for none. */
@@ -128,7 +141,8 @@ export class WalReader {
     checkWhole("read", "index", index);
     const { firstIndex, nextIndex } = this.#state;
     if (index < firstIndex || index >= nextIndex) {
-      throw outOfRange(this, `read entry ${index}`, index);
+      const stuck = index < firstIndex ? undefined : this.#parts.stuck?.();
+      throw stuck ?? outOfRange(this, `read entry ${index}`, index);
     }
     return this.#entries.read(index, zeroCopy);
   }
@@ -181,8 +195,9 @@ export class WalReader {
         { index: first, firstIndex, lastIndex, reason: "absent" },
       );
     }
-    const from = Math.max(first, this.#state.firstIndex);
-    const to = Math.min(last, this.#state.nextIndex - 1);
+    const { firstIndex, nextIndex } = this.#state;
+    const from = Math.max(first, firstIndex);
+    const to = Math.min(last, nextIndex - 1);
     const entries: Entry[] = [];
     for (let index = from; index <= to; index++) {
       entries.push(this.#entries.read(index, zeroCopy));
@@ -202,8 +217,9 @@ export class WalReader {
   *#iterate(
     range: AskedRange,
   ): Generator<Entry, void, undefined> {
-    const from = Math.max(range.from, this.#state.firstIndex);
-    const to = Math.min(range.to, this.#state.nextIndex - 1);
+    const { firstIndex, nextIndex } = this.#state;
+    const from = Math.max(range.from, firstIndex);
+    const to = Math.min(range.to, nextIndex - 1);
     const count = Math.min(range.limit, to - from + 1);
     for (let i = 0; i < count; i++) {
       const index = range.reverse ? to - i : from + i;
@@ -280,8 +296,8 @@ export class WalReader {
   /** The segment files that make up the log, in order. */
   segments(): SegmentInfo[] {
     this.#check();
-    const { firstIndex } = this.#state;
-    return this.#state.segments.map((segment) => {
+    const { firstIndex, segments } = this.#state;
+    return segments.map((segment) => {
       const { lastIndex, identity } = segment;
       const first = Math.max(segment.baseIndex, firstIndex);
       const empty = first > lastIndex;
@@ -301,11 +317,12 @@ export class WalReader {
   stats(): WalStats {
     this.#check();
     const none = { count: 0, p50: 0, p99: 0, p999: 0, max: 0 };
+    const { entryCount, segments, bytes } = this.#state;
     return {
       storage: this.#parts.port.kind,
-      entryCount: this.#state.entryCount,
-      segmentCount: this.#state.segments.length,
-      bytes: this.#state.bytes,
+      entryCount,
+      segmentCount: segments.length,
+      bytes,
       appendCount: 0,
       syncCount: 0,
       bytesWritten: 0,
@@ -319,13 +336,13 @@ export class WalReader {
 
   /** Frees the log's files and memory; entries already read stay good. */
   close(): Promise<void> {
-    this.#state.close();
+    this.#own.close();
     return Promise.resolve();
   }
 
   /** The blocking twin of `close`. */
   closeSync(): void {
-    this.#state.close();
+    this.#own.close();
   }
 
   /** Closes the log at the end of an `await using` block. */

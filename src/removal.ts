@@ -92,8 +92,9 @@ export class Removal {
   }
 
   *#settleCut(cut: CutOff): Steps<void> {
-    const { rounds, keeper, logger, folder, state } = this.#parts;
-    this.#parts.writer.forgetTerm();
+    const { rounds, keeper, logger, folder, state, writer } = this.#parts;
+    writer.forgetTerm();
+    writer.publisher.publish();
     this.#parts.wakeups.wake();
     this.#parts.consumers.lower(state.nextIndex - 1, state.generation);
     yield* this.#coverFirst();
@@ -128,6 +129,7 @@ export class Removal {
     const room = keeper.prepare();
     const gone = index > state.firstIndex ? state.hideBefore(index) : [];
     rounds.removeBefore(state.firstIndex, log);
+    writer.publisher.publish();
     this.#parts.wakeups.wake();
     if (state.entryCount === 0) writer.forgetTerm();
     this.#fronts++;

@@ -143,6 +143,22 @@ export class Segment {
     if (builder.add(offset, term, timestamp)) this.writeBlock();
   }
 
+  /** Counts an entry that somebody else has written, and indexes it. */
+  noteEntry(offset: number, term: number, timestamp: Wide): void {
+    const { builder } = this;
+    assert(builder !== undefined, "only the growing segment takes entries");
+    this.lastIndex++;
+    builder.add(offset, term, timestamp);
+  }
+
+  /** Somebody else has ended it here, where frames end. */
+  endAt(end: number, lastIndex: number): void {
+    this.end = end;
+    this.lastIndex = lastIndex;
+    this.sealed = true;
+    this.builder = undefined;
+  }
+
   /**
    * Writes the index block of the last entry to its place. The entry counts
    * already, so a full disk must not undo it: such a block waits in memory.

@@ -39,7 +39,6 @@ export class SegmentFile implements Syncable {
   #reader: StorageFile | undefined;
   #region: MappedRegion | undefined;
   #views: Window | undefined;
-  #viewed = false;
   #windowStart = 0;
   #windowEnd = 0;
   #pendingStart = 0;
@@ -69,11 +68,6 @@ export class SegmentFile implements Syncable {
     return this.#writer !== undefined;
   }
 
-  /** Whether programs may hold views of it: its bytes must stay then. */
-  get viewed(): boolean {
-    return this.#viewed;
-  }
-
   /**
    * The file as memory that programs may have: stores into it stay in this
    * process, and it lives until nobody reaches it. `fresh` gives another one,
@@ -85,15 +79,14 @@ export class SegmentFile implements Syncable {
     // Bun lets a program transfer the memory away: then there is none left.
     const usable = this.#views !== undefined && this.#views.bytes.length > 0;
     if (usable && !fresh) return this.#views;
+    this.#views = undefined;
     const file = this.#directory.open(this.#name, "read");
     try {
-      // Never released: the collector unmaps it when the last view is gone.
-      const bytes = file?.map()?.bytes;
+      const bytes = file?.mapForGood();
       this.#views = bytes && { bytes, view: viewOf(bytes) };
     } finally {
-      file?.close();
+      if (this.#views === undefined) file?.close();
     }
-    if (this.#views !== undefined) this.#viewed = true;
     return this.#views;
   }
 

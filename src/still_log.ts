@@ -169,7 +169,7 @@ export function openFound(
 }
 
 /** The log as recovery would leave it. */
-function soundLog(
+export function soundLog(
   folder: StorageDirectory,
   logger: Logger | undefined,
 ): FoundLog {
@@ -224,7 +224,7 @@ function durableIndexOf(
 }
 
 /** The format's encoder; refuses another one than the log has. */
-function encoderFor(
+export function encoderFor(
   found: string,
   path: string,
   { format, encoder, anyFormat }: StillOptions,

@@ -49,6 +49,11 @@ export interface StoragePort extends WalStorage {
    * `undefined` where a copy of its own costs no more.
    */
   sharedMemory(bytes: number): Uint8Array<ArrayBuffer> | undefined;
+  /**
+   * 32 hex digits that change when page caches are lost: two that see the
+   * same ones see the same files in memory. Empty where it is not known.
+   */
+  bootId(): string;
   /** Fills `target` with random bytes (log ids, salts). */
   fillRandom(target: Uint8Array<ArrayBuffer>): void;
   /**
@@ -132,6 +137,13 @@ export interface StorageDirectory extends Syncable {
    * first write.
    */
   lock(): StorageLock;
+  /**
+   * Calls `action` soon after anybody has written into a file with `writeAt`
+   * (stores into a mapping are not seen), until the returned function is
+   * called; keeps no process alive. `undefined` where nothing tells. A hint:
+   * calls may come too often, and after a long silence none may come.
+   */
+  watch(name: string, action: () => void): (() => void) | undefined;
   /** Closes the descriptors of the folder itself. Once; never throws. */
   close(): void;
 }
@@ -163,7 +175,17 @@ export interface StorageFile extends Syncable {
    * owner may call it, and once; the region outlives `close()`.
    */
   map(): MappedRegion | undefined;
-  /** Gives back the space of a range, which then reads as zero. A hint. */
+  /**
+   * The whole file as memory that programs may have: stores into it stay in
+   * this process, it lives until nobody reaches it, and so long no hole is
+   * punched. Takes the file over: `close` must not be called then. Where this
+   * cannot be, `undefined`, and the file is as before.
+   */
+  mapForGood(): Uint8Array<ArrayBuffer> | undefined;
+  /**
+   * Gives back the space of a range, which then reads as zero, unless memory
+   * of `mapForGood` shows it. A hint.
+   */
   punchHole(offset: number, bytes: number): void;
   /** Drops clean pages from the page cache after a big scan. A hint. */
   dropCache(): void;

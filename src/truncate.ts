@@ -113,8 +113,6 @@ function drop({ state, rotation }: CutTools, gone: readonly Segment[]): void {
 }
 
 function freedBy(segment: Segment): CutOff["freed"] {
-  // A hole would show through views of what was cut off.
-  if (segment.file.viewed) return undefined;
   const { name, end, entryCount, identity } = segment;
   const index = identity.segmentBytes - indexBytes(entryCount);
   const to = Math.floor(index / PAGE_BYTES) * PAGE_BYTES;

@@ -7,8 +7,18 @@
 
 import type { Clock } from "./storage.ts";
 
+/** Where changes come from that this thread does not make itself. */
+export interface WakeSource {
+  /** Somebody has begun to wait: told at each wait. */
+  arm(): void;
+  /** Nobody waits any more. */
+  disarm(): void;
+}
+
 /** Who waits for one open log. */
 export class Wakeups {
+  /** Asked to wake those who wait, in a reader of somebody else's log. */
+  source: WakeSource | undefined;
   readonly #clock: Clock;
   readonly #waiting = new Set<() => void>();
   #letGo: (() => void) | undefined;
@@ -31,6 +41,7 @@ export class Wakeups {
       this.#waiting.add(wake);
       signal?.addEventListener("abort", wake);
       this.#letGo ??= this.#clock.keepAlive();
+      this.source?.arm();
       if (signal?.aborted) wake();
     });
   }
@@ -42,7 +53,8 @@ export class Wakeups {
   }
 
   #release(): void {
-    if (this.#waiting.size > 0) return;
+    if (this.#waiting.size > 0 || this.#letGo === undefined) return;
+    this.source?.disarm();
     this.#letGo?.();
     this.#letGo = undefined;
   }

@@ -290,6 +290,7 @@ export class Wal extends WalReader {
     if (this.#state.active.entryCount > 0) {
       const { segmentBytes } = this.#parts;
       this.#parts.rotation.rotate(this.#state.nextSegmentBytes(segmentBytes));
+      this.#parts.writer.publisher.publish();
     }
     // An earlier rotation may still be on its way to the disk.
     if (this.#rounds.pending) yield [this.#rounds];

@@ -26,6 +26,7 @@ import {
 import type { LogState } from "./log_state.ts";
 import type { Position } from "./mark.ts";
 import { show } from "./checks.ts";
+import type { Publisher } from "./publisher.ts";
 import type { Rotation } from "./rotation.ts";
 import type { Segment } from "./segment.ts";
 import type { StoragePort } from "./storage.ts";
@@ -56,6 +57,8 @@ export interface WriterParts {
 export class LogWriter implements SyncedLog {
   /** The rounds that make its entries durable; set once after making. */
   rounds!: SyncRounds;
+  /** Shows them to readers elsewhere; set once after making. */
+  publisher!: Publisher;
   /** Entries written since opening. */
   appendCount = 0;
   /** Bytes of frames written since opening. */
@@ -86,6 +89,7 @@ export class LogWriter implements SyncedLog {
 
   markMoved(mark: Position): void {
     this.#state.active.frames.setMark(mark);
+    this.publisher.publishDurable();
     this.#parts.wakeups.wake();
     this.#parts.onMark(mark.number);
   }
@@ -290,6 +294,7 @@ export class LogWriter implements SyncedLog {
     }
     segment.end += bytes;
     this.rounds.touch(segment);
+    this.publisher.publish();
   }
 
   /** Zeroes what a failed write left; if that fails, the log is failed. */
@@ -307,6 +312,7 @@ export class LogWriter implements SyncedLog {
     this.appendCount += entryCount;
     this.bytesWritten += bytes;
     this.rounds.touch(segment);
+    this.publisher.publish();
     this.#parts.wakeups.wake();
   }
 

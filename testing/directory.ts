@@ -157,6 +157,8 @@ export class SimulatedDirectory implements StorageDirectory {
     };
   }
 
+  watch(): undefined {}
+
   close(): void {
     if (this.#control.stopped) return;
     assert(!this.#closed, `${this.path} is closed twice`);

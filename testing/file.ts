@@ -140,6 +140,8 @@ export class SimulatedFile implements StorageFile {
     });
   }
 
+  mapForGood(): undefined {}
+
   punchHole(offset: number, bytes: number): void {
     assert(this.#writable, `${this.#path} is open for reading`);
     this.#check("punchHole", offset);

@@ -101,4 +101,12 @@ export class Random {
   bytes(count: number): Uint8Array<ArrayBuffer> {
     return this.fill(new Uint8Array(count));
   }
+
+  /** That many hexadecimal digits. */
+  hex(count: number): string {
+    const digits = [...this.bytes(count)].map((byte) =>
+      (byte & 15).toString(16)
+    );
+    return digits.join("");
+  }
 }

@@ -2,9 +2,7 @@
  * A disk that can crash, in memory and from a seed.
  *
  * Every file has two images: the page cache, which programs see, and the
- * platter, which a power cut leaves. Names live apart from files, in a live
- * and a durable table. `crash()` and `processDeath()` give the storage that
- * the next process finds; the old one is dead.
+ * platter. Names live apart from files, in a live and a durable table.
  *
  * @module
  */
@@ -42,7 +40,6 @@ import { Random } from "./random.ts";
 
 const SEED = 1;
 const START_MS = 1_700_000_000_000;
-/** How long the machine is down. */
 const DOWN_MS = 1000;
 
 /**
@@ -103,7 +100,7 @@ export function simulatedStorage(
  * ```
  */
 export class SimulatedStorage implements StoragePort {
-  /** Which storage this is, as `wal.stats().storage` says. */
+  /** As `wal.stats().storage` says. */
   readonly kind = "simulated";
   /** False: what is synced survives. */
   readonly volatile = false;
@@ -113,6 +110,7 @@ export class SimulatedStorage implements StoragePort {
   #crashReport: readonly string[] = [];
   readonly #salts: Random;
   readonly #seeds: Random;
+  #boot: string;
 
   /**
    * The bare disk: use `simulatedStorage()`. Here syncs end by themselves
@@ -124,16 +122,12 @@ export class SimulatedStorage implements StoragePort {
     this.#control = new Control(options, this.seed, new Disk(), START_MS);
     this.#salts = new Random(this.seed, 2);
     this.#seeds = new Random(this.seed, 3);
+    this.#boot = new Random(this.seed, 11).hex(32);
   }
 
   /** Time, which passes only when asked. */
   get clock(): SimulatedClock {
     return this.#control.clock;
-  }
-
-  /** The clock again. @ignore */
-  get clockSim(): SimulatedClock {
-    return this.clock;
   }
 
   /** How many calls were made of this storage so far. */
@@ -162,6 +156,11 @@ export class SimulatedStorage implements StoragePort {
   /** Nothing is shared: copies have memory of their own. */
   sharedMemory(): undefined {
     return undefined;
+  }
+
+  /** Drawn from the seed; a power cut changes it, a death does not. */
+  bootId(): string {
+    return this.#boot;
   }
 
   /** Fills `target` from the seed. */
@@ -302,11 +301,10 @@ export class SimulatedStorage implements StoragePort {
     const checked = checkCrashOptions(options);
     const own = checked.pages === undefined ? garbage : "none";
     const seed = this.#childSeed(checked.seed);
-    const disk = this.#control.writing === undefined
-      ? this.#control.disk
-      : this.#control.snapshot(new Random(seed, 7));
+    const { writing, disk: whole } = this.#control;
+    const torn = writing && this.#control.snapshot(new Random(seed, 7));
     const habits = { garbage: checked.garbage ?? own, shortFiles };
-    const found = crash(disk, seed, { ...checked, ...habits });
+    const found = crash(torn ?? whole, seed, { ...checked, ...habits });
     const next = this.#next(seed, found.disk);
     next.#crashReport = found.report;
     return next;
@@ -326,7 +324,8 @@ export class SimulatedStorage implements StoragePort {
   fork(seed?: number): SimulatedStorage {
     checkWhole("fork a disk", "seed", seed, 0);
     const child = this.#childSeed(seed);
-    return this.#next(child, this.#control.snapshot(new Random(child, 7)));
+    const disk = this.#control.snapshot(new Random(child, 7));
+    return this.#next(child, disk, this.#boot);
   }
 
   /** Every page that a power cut could lose, in a fixed order. */
@@ -385,11 +384,12 @@ export class SimulatedStorage implements StoragePort {
     ].join("\n");
   }
 
-  #next(seed: number, disk: Disk): SimulatedStorage {
+  #next(seed: number, disk: Disk, boot?: string): SimulatedStorage {
     const options = { ...this.#control.options, seed };
     const next = new SimulatedStorage(options);
-    const nowMs = this.clock.lastMs + DOWN_MS;
-    next.#control = new Control(options, seed, disk, nowMs);
+    if (boot) next.#boot = boot;
+    const ms = this.clock.lastMs + DOWN_MS;
+    next.#control = new Control(options, seed, disk, ms);
     return next;
   }
 

@@ -18,6 +18,8 @@ import { SimulatedDirectory } from "../testing/directory.ts";
 import { type Disk, Folder } from "../testing/disk.ts";
 import type { Inode, Words } from "../testing/inode.ts";
 import { assert } from "../src/assert.ts";
+import { StorageError } from "../src/errors.ts";
+import { LIVE_NAME, WAKE_NAME } from "../src/format.ts";
 import { Random } from "../testing/random.ts";
 
 /** The folder of every log here. */
@@ -26,6 +28,7 @@ export const LOG = "wal";
 const START_MS = 1_700_000_000_000;
 
 /** Calls that change nothing that a crash could show. */
+const TOLD: ReadonlySet<unknown> = new Set([LIVE_NAME, WAKE_NAME]);
 const READING: ReadonlySet<string | symbol> = new Set([
   "list",
   "lock",
@@ -159,6 +162,10 @@ export class SteadyStorage implements StoragePort {
     return undefined;
   }
 
+  bootId(): string {
+    return "";
+  }
+
   fillRandom(target: Uint8Array<ArrayBuffer>): void {
     this.#salts.fill(target);
   }
@@ -198,6 +205,9 @@ export class SteadyStorage implements StoragePort {
         const value = target[key as keyof T] as unknown;
         if (typeof value !== "function") return value;
         return (...given: unknown[]) => {
+          // What readers are told is no part of the log: such files cannot
+          // be had here, and leave no images of their own.
+          if (TOLD.has(given[0]) && key === "create") throw refused(given[0]);
           // Closing changes nothing that a crash could show.
           if (key === "close") return value.apply(target, given);
           const call = this.watch && describe(target, String(key), given);
@@ -211,6 +221,11 @@ export class SteadyStorage implements StoragePort {
       },
     });
   }
+}
+
+function refused(name: unknown): StorageError {
+  const what = { operation: "create", path: `${name}`, systemCode: "EACCES" };
+  return new StorageError(`Cannot create "${name}": EACCES`, what);
 }
 
 /** The log's folder, made and durable. */

@@ -50,6 +50,9 @@ class StepClock implements Clock {
   }
 }
 
+/** The boot that a forged live page names. */
+export const BOOT = "00112233445566778899aabbccddeeff";
+
 /** One folder of files; it takes them over and changes them. */
 export class ForgedStorage implements StoragePort {
   readonly kind = "simulated";
@@ -73,6 +76,10 @@ export class ForgedStorage implements StoragePort {
 
   sharedMemory(): undefined {
     return undefined;
+  }
+
+  bootId(): string {
+    return BOOT;
   }
 
   fillRandom(target: Bytes): void {
@@ -204,6 +211,8 @@ class ForgedDirectory implements StorageDirectory {
     };
   }
 
+  watch(): undefined {}
+
   close(): void {
     this.#storage.open.delete(this);
   }
@@ -246,6 +255,8 @@ class ForgedFile implements StorageFile {
     if (!this.#storage.mapped) return undefined;
     return { bytes: this.#content, release(): void {} };
   }
+
+  mapForGood(): undefined {}
 
   punchHole(offset: number, bytes: number): void {
     const sound = offset >= 0 && bytes >= 0 && offset + bytes <= this.bytes;

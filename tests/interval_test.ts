@@ -23,12 +23,12 @@ describe('sync: "interval"', () => {
     assertEquals(await wal.append("one"), 1);
     assertEquals(await wal.append("two"), 2);
     // Every look at the simulated clock takes a millisecond.
-    disk.clockSim.advance(900);
+    disk.clock.advance(900);
     await turn();
     disk.settle();
     assertEquals(wal.stats().syncCount, before);
     assertEquals([wal.durableIndex, wal.stats().unsyncedCount], [0, 2]);
-    disk.clockSim.advance(101);
+    disk.clock.advance(101);
     assertGreater(wal.stats().syncCount, before);
     assertEquals(wal.durableIndex, 0);
     disk.settle();
@@ -40,7 +40,7 @@ describe('sync: "interval"', () => {
   it("the default is a second", async () => {
     const { disk, wal } = await openInterval();
     await wal.append("one");
-    disk.clockSim.advance(1000);
+    disk.clock.advance(1000);
     disk.settle();
     await turn();
     assertEquals(wal.durableIndex, 1);
@@ -50,12 +50,12 @@ describe('sync: "interval"', () => {
   it("an idle log is not synced again", async () => {
     const { disk, wal } = await openInterval(100);
     await wal.append("one");
-    disk.clockSim.advance(100);
+    disk.clock.advance(100);
     disk.settle();
     await turn();
     const { syncCount } = wal.stats();
     for (let i = 0; i < 20; i++) {
-      disk.clockSim.advance(100);
+      disk.clock.advance(100);
       disk.settle();
       await turn();
     }
@@ -66,19 +66,19 @@ describe('sync: "interval"', () => {
   it("a slow sync is not started twice", async () => {
     const { disk, wal } = await openInterval(100);
     await wal.append("first");
-    disk.clockSim.advance(100);
+    disk.clock.advance(100);
     disk.settle();
     await turn();
     await wal.append("one");
-    disk.clockSim.advance(100);
+    disk.clock.advance(100);
     const running = disk.pendingSyncs;
     await wal.append("two");
-    disk.clockSim.advance(500);
+    disk.clock.advance(500);
     assertEquals(disk.pendingSyncs, running);
     disk.settle();
     await turn();
     assertEquals(wal.durableIndex, 2);
-    disk.clockSim.advance(100);
+    disk.clock.advance(100);
     disk.settle();
     await turn();
     assertEquals(wal.durableIndex, 3);
@@ -88,7 +88,7 @@ describe('sync: "interval"', () => {
   it("a power cut takes back what was not synced, and no more", async () => {
     const { disk, wal, ...place } = await openInterval(100);
     await wal.append("kept");
-    disk.clockSim.advance(100);
+    disk.clock.advance(100);
     disk.settle();
     await turn();
     await wal.append("not synced");
@@ -110,7 +110,7 @@ describe('sync: "interval"', () => {
     const { disk, wal, ...place } = await openInterval(100, logger);
     await wal.append("one");
     disk.failNext("syncSoon", "EIO");
-    disk.clockSim.advance(100);
+    disk.clock.advance(100);
     disk.settle();
     await turn();
     assertEquals(wal.state, "failed");
@@ -120,7 +120,7 @@ describe('sync: "interval"', () => {
     assertEquals(texts(wal), ["one"]);
     // The timer has ended: nothing is tried again.
     const { syncCount } = wal.stats();
-    disk.clockSim.advance(1000);
+    disk.clock.advance(1000);
     assertEquals(wal.stats().syncCount, syncCount);
     await assertRejects(() => wal.close(), WalFailedError);
     const again = await settled(disk, place.open());
@@ -132,7 +132,7 @@ describe('sync: "interval"', () => {
     await wal.append("one");
     await settled(disk, wal.close());
     const calls = disk.callCount;
-    disk.clockSim.advance(10_000);
+    disk.clock.advance(10_000);
     await turn();
     assertEquals(disk.callCount, calls);
     const found = disk.crash({ pages: () => "old", names: () => false });
@@ -147,13 +147,13 @@ describe('sync: "interval"', () => {
     await wal.append("one");
     wal.closeSync();
     const calls = disk.callCount;
-    disk.clockSim.advance(10_000);
+    disk.clock.advance(10_000);
     assertEquals(disk.callCount, calls);
     const { disk: other, ...place } = simulatedPlace(2);
     const never = await settled(other, place.open({ sync: "never" }));
     await never.append("x");
     const before = other.callCount;
-    other.clockSim.advance(100_000);
+    other.clock.advance(100_000);
     await turn();
     assertEquals(other.callCount, before);
     await settled(other, never.close());
