@@ -215,7 +215,8 @@ export class Consumers {
   /** The one that stands lowest; nobody is at infinity. */
   slowest(): { name: string; position: number } {
     let slowest = { name: "", position: Infinity };
-    for (const { name, position, wanted } of this.#files.values()) {
+    const all = [...this.#files.values(), ...this.#making];
+    for (const { name, position, wanted } of all) {
       const least = Math.min(position, wanted.position);
       if (least < slowest.position) slowest = { name, position: least };
     }

@@ -38,6 +38,7 @@ export class Retention {
   readonly #parts: RetentionParts;
   #stopTimer: (() => void) | undefined;
   #running = false;
+  #again = false;
   #told = "";
   #ended = false;
 
@@ -56,14 +57,19 @@ export class Retention {
 
   /** Removes what is too much. */
   look(): void {
-    if (this.#running || this.#ended) return;
+    if (this.#ended) return;
+    // What is rotated meanwhile is looked at when the removal is done.
+    this.#again = this.#running;
+    if (this.#running) return;
     const { state } = this.#parts;
     const excess = this.#excess();
     const free = Math.min(excess, this.#unheld());
     if (free < excess) this.#tellHeld(excess - free);
-    if (free === 0) return;
-    const last = state.segments[free - 1]!;
-    const what = `${free} segments, up to entry ${last.lastIndex}`;
+    const last = state.segments[free - 1];
+    // A segment that was ended without an entry goes with the next one.
+    if (last === undefined || last.lastIndex < state.firstIndex) return;
+    const segments = free === 1 ? "1 segment" : `${free} segments`;
+    const what = `${segments}, up to entry ${last.lastIndex}`;
     const { logger, remove } = this.#parts;
     this.#running = true;
     remove(last.lastIndex + 1)
@@ -73,6 +79,7 @@ export class Retention {
       )
       .then(() => {
         this.#running = false;
+        if (this.#again) this.look();
       });
   }
 
@@ -110,10 +117,15 @@ export class Retention {
 
   #tellHeld(count: number): void {
     const { name, position } = this.#parts.consumers.slowest();
-    const text = `Retention is held back: consumer "${name}" at ${position} ` +
-      `needs ${count} segments that would be removed`;
-    if (text !== this.#told) this.#parts.logger?.warn(text);
-    this.#told = text;
+    // Once for each place where one stands: it may stand there for ever.
+    const place = `"${name}" at ${position}`;
+    if (place === this.#told) return;
+    this.#told = place;
+    const segments = count === 1 ? "1 segment" : `${count} segments`;
+    this.#parts.logger?.warn(
+      `Retention is held back: consumer ${place} needs ${segments} that ` +
+        `would be removed`,
+    );
   }
 
   /** Looks no more. */
