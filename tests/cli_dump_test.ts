@@ -6,8 +6,10 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { Arguments } from "../cli/arguments.ts";
+import { Threshold, THRESHOLD_OPTIONS } from "../cli/threshold.ts";
 import { parseTime } from "../cli/time.ts";
-import { openWalSync } from "../mod.ts";
+import { memoryStorage, openWalSync } from "../mod.ts";
 import { assertEquals } from "./_assert.ts";
 import { assertOneLine, assertWrongUses, walrus } from "./_cli.ts";
 import { temporaryFolder } from "./_storages.ts";
@@ -47,7 +49,7 @@ test("cli dump: what is not understood is refused", async () => {
   ]);
 });
 
-test("cli dump: begins by time and by term", async () => {
+test("cli dump: begins by time and by term", { timeout: 60_000 }, async () => {
   using folder = temporaryFolder();
   const log = join(folder.path, "log");
   makeLog(log);
@@ -108,6 +110,44 @@ test("cli dump --salvage: begins by term behind what is lost", async () => {
   assertOneLine(whole.errors, "Entry 3 is lost");
   const none = await walrus(["dump", log, "--salvage", "--term", "13"]);
   assertEquals([none.code, none.text, none.errors], [0, "", ""]);
+});
+
+test("Threshold.find() lets entries pass that come once it is reached", () => {
+  using wal = openWalSync("log", { storage: memoryStorage() });
+  const append = (n: number) =>
+    wal.appendSync({ data: `${n}`, term: n, timestampNs: START + BigInt(n) });
+  for (let n = 1; n <= 3; n++) append(n);
+  const begin = (...args: string[]) => {
+    const found = new Threshold(new Arguments(args, THRESHOLD_OPTIONS)).find(
+      wal,
+    );
+    return { ...found, printed: [] as number[] };
+  };
+  const since = (n: number) => ["--since", `${START + BigInt(n)}`];
+  const cases = [
+    { found: begin(), from: 0, printed: [4, 5, 6, 7, 8] },
+    { found: begin("--term", "2"), from: 2, printed: [4, 5, 6, 7, 8] },
+    { found: begin(...since(3)), from: 3, printed: [4, 5, 6, 7, 8] },
+    { found: begin("--term", "6"), from: 4, printed: [6, 7, 8] },
+    { found: begin(...since(7)), from: 4, printed: [7, 8] },
+    {
+      found: begin("--term", "2", ...since(5)),
+      from: 4,
+      printed: [5, 6, 7, 8],
+    },
+    { found: begin("--term", "8", ...since(5)), from: 4, printed: [8] },
+    { found: begin("--term", "9"), from: 4, printed: [] },
+  ];
+  for (let n = 4; n <= 7; n++) append(n);
+  // Once reached, it is reached: terms and times may fall.
+  wal.appendSync({ data: "8", term: 8, timestampNs: START });
+  for (const { found, from, printed } of cases) {
+    assertEquals(found.from, from);
+    for (const entry of wal.entries({ from: 4 })) {
+      if (found.hasBegun(entry)) found.printed.push(entry.index);
+    }
+    assertEquals(found.printed, printed);
+  }
 });
 
 test("parseTime() takes times as they are written, to the nanosecond", () => {

@@ -62,59 +62,63 @@ test("cli truncate: what is not understood is refused", async () => {
   assertStringIncludes(help.text, "walrus truncate DIR --after N | --before N");
 });
 
-test("cli truncate: drops the end, the front, and all", async () => {
-  using folder = temporaryFolder();
-  const log = join(folder.path, "log");
-  makeLog(log, 9);
-  const steps: [string[], string, string[]][] = [
-    [
-      ["--after", "7"],
-      "Removed 2 entries, 8 to 9; the log has 1 to 7.\n",
-      ["1", "2", "3", "4", "5", "6", "7"],
-    ],
-    [
-      ["--before", "2"],
-      "Removed 1 entry, 1; the log has 2 to 7.\n",
-      ["2", "3", "4", "5", "6", "7"],
-    ],
-    [
-      ["--before=2"],
-      "Nothing to do: there are no such entries.\n",
-      ["2", "3", "4", "5", "6", "7"],
-    ],
-    [
-      ["--after=7", "--json"],
-      `{"directory":${JSON.stringify(log)},"removedCount":0,` +
-      `"firstIndex":2,"lastIndex":7,"nextIndex":8}\n`,
-      ["2", "3", "4", "5", "6", "7"],
-    ],
-    [
-      ["--after", "5", "--json", "--storage", "files"],
-      `{"directory":${JSON.stringify(log)},"removedCount":2,` +
-      `"firstIndex":2,"lastIndex":5,"nextIndex":6}\n`,
-      ["2", "3", "4", "5"],
-    ],
-    [
-      ["--before", "6"],
-      "Removed 4 entries, 2 to 5; the log has none, the next is 6.\n",
-      [],
-    ],
-  ];
-  for (const [options, expected, left] of steps) {
-    const args = ["truncate", log, ...options, YES];
-    const { code, text, errors } = await walrus(args);
-    assertEquals([code, text, errors], [0, expected, ""], args.join(" "));
-    assertEquals(linesOf(log), left, args.join(" "));
-  }
-  // An emptied log goes on with the next index.
-  using wal = openWalSync(log);
-  assertEquals([wal.length, wal.appendSync("six")], [0, 6]);
-  wal.closeSync();
-  const begun = await walrus(["truncate", log, "--after", "5", YES]);
-  assertEquals(begun.code, 0, begun.errors);
-  using again = openReaderSync(log);
-  assertEquals([again.length, again.nextIndex], [0, 6]);
-});
+test(
+  "cli truncate: drops the end, the front, and all",
+  { timeout: 60_000 },
+  async () => {
+    using folder = temporaryFolder();
+    const log = join(folder.path, "log");
+    makeLog(log, 9);
+    const steps: [string[], string, string[]][] = [
+      [
+        ["--after", "7"],
+        "Removed 2 entries, 8 to 9; the log has 1 to 7.\n",
+        ["1", "2", "3", "4", "5", "6", "7"],
+      ],
+      [
+        ["--before", "2"],
+        "Removed 1 entry, 1; the log has 2 to 7.\n",
+        ["2", "3", "4", "5", "6", "7"],
+      ],
+      [
+        ["--before=2"],
+        "Nothing to do: there are no such entries.\n",
+        ["2", "3", "4", "5", "6", "7"],
+      ],
+      [
+        ["--after=7", "--json"],
+        `{"directory":${JSON.stringify(log)},"removedCount":0,` +
+        `"firstIndex":2,"lastIndex":7,"nextIndex":8}\n`,
+        ["2", "3", "4", "5", "6", "7"],
+      ],
+      [
+        ["--after", "5", "--json", "--storage", "files"],
+        `{"directory":${JSON.stringify(log)},"removedCount":2,` +
+        `"firstIndex":2,"lastIndex":5,"nextIndex":6}\n`,
+        ["2", "3", "4", "5"],
+      ],
+      [
+        ["--before", "6"],
+        "Removed 4 entries, 2 to 5; the log has none, the next is 6.\n",
+        [],
+      ],
+    ];
+    for (const [options, expected, left] of steps) {
+      const args = ["truncate", log, ...options, YES];
+      const { code, text, errors } = await walrus(args);
+      assertEquals([code, text, errors], [0, expected, ""], args.join(" "));
+      assertEquals(linesOf(log), left, args.join(" "));
+    }
+    // An emptied log goes on with the next index.
+    using wal = openWalSync(log);
+    assertEquals([wal.length, wal.appendSync("six")], [0, 6]);
+    wal.closeSync();
+    const begun = await walrus(["truncate", log, "--after", "5", YES]);
+    assertEquals(begun.code, 0, begun.errors);
+    using again = openReaderSync(log);
+    assertEquals([again.length, again.nextIndex], [0, 6]);
+  },
+);
 
 test("cli truncate: out of bounds nothing changes", async () => {
   using folder = temporaryFolder();
