@@ -8,7 +8,7 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -20,6 +20,7 @@ import {
   runtimeVersion,
 } from "../tools/runtimes.mjs";
 import { findContenders } from "./compare/contenders.mjs";
+import { installPeers } from "./compare/install.mjs";
 import {
   commandLine,
   describeMachine,
@@ -81,7 +82,7 @@ async function main() {
   const contenders = present.map(describeContender);
   const rows = summarizeSamples(samples, contenders);
   const command = commandLine(process.argv.slice(2));
-  const results = { machine, command, plan, contenders, absent, rows, samples };
+  const results = { machine, command, plan, contenders, absent, rows };
   results.runtimes = Object.fromEntries(
     Object.entries(runtimes).map((
       [name, path],
@@ -124,26 +125,6 @@ function findRuntimes() {
   return found;
 }
 
-/** Installs the pinned packages of bench/peers unless they are there. */
-function installPeers() {
-  const folder = join(BENCH, "peers");
-  const installed = join(folder, "node_modules", ".package-lock.json");
-  const locked = join(folder, "package-lock.json");
-  if (
-    existsSync(installed) &&
-    statSync(installed).mtimeMs >= statSync(locked).mtimeMs
-  ) return;
-  console.log("Installing the contenders: npm ci in bench/peers");
-  const { status } = spawnSync("npm", ["ci", "--ignore-scripts"], {
-    cwd: folder,
-    stdio: ["ignore", "inherit", "inherit"],
-    shell: process.platform === "win32",
-  });
-  if (status !== 0) {
-    console.log("npm ci FAILED: contenders of bench/peers will be missing");
-  }
-}
-
 function report({ round, bytes, contender, measure, ns, error }) {
   const figure = error ?? timeText(ns);
   const columns = [
@@ -161,7 +142,7 @@ function write(results, node) {
   const name = values.name ?? `${machine.date.slice(0, 10)}-${plan.name}`;
   mkdirSync(folder, { recursive: true });
   const path = join(folder, `${name}.json`);
-  writeFileSync(path, `${JSON.stringify(results, null, 1)}\n`);
+  writeFileSync(path, `${JSON.stringify(results, null, 2)}\n`);
   console.log(`Written: ${path}`);
   if (values["no-charts"]) return;
   const script = join(BENCH, "compare", "charts.mjs");

@@ -95,15 +95,11 @@ function barsOf(title, rows, results) {
     const { runtime } = results.contenders.find(({ id }) =>
       id === row.contender
     );
-    const samples = results.samples.filter((sample) =>
-      sample.contender === row.contender && sample.bytes === row.bytes &&
-      sample.measure === row.measure && sample.ns > 0
-    ).map(({ ns }) => ns);
     return {
       contender: row.contender,
       value: row.value,
-      least: Math.min(...samples),
-      most: Math.max(...samples),
+      least: Math.min(...row.all),
+      most: Math.max(...row.all),
       text: timeText(row.value),
       kind: row.contender.startsWith("walrus")
         ? KINDS[0]

@@ -88,7 +88,7 @@ async function measureLogs(context, contenders, state) {
     const job = { ...jobOf(plan, bytes), measure: fill, folder, bytesMax };
     const made = tooLarge(contender, bytes) ?? await run(contender, job);
     const sample = record(context, contender, { name: fill }, made);
-    sample.diskBytes = diskBytesOf(folder);
+    if (made.error === undefined) sample.diskBytes = diskBytesOf(folder);
     logs.push({ contender, folder, made });
   }
   // What was written for one shall not reach the disk while another reads.

@@ -37,8 +37,9 @@ export function summarizeSamples(samples, contenders) {
 }
 
 /**
- * Rows `{ contender, bytes, measure, value, spread, rounds, …more }`; `value`
- * is in nanoseconds, or `error` tells why there is none.
+ * Rows `{ contender, bytes, measure, value, spread, all, …more }`; `value` and
+ * what the rounds had, `all`, are in nanoseconds; `error` tells why there is
+ * none.
  */
 function rowsOf(samples) {
   const groups = new Map();
@@ -53,13 +54,13 @@ function rowsOf(samples) {
     const row = { contender, bytes, measure };
     const figures = medianOfRounds(group.map(({ ns }) => ns));
     if (figures !== undefined) {
-      row.value = figures.median;
-      row.spread = figures.spread;
-      row.rounds = figures.rounds;
+      row.value = short(figures.median);
+      row.spread = short(figures.spread);
+      row.all = group.map(({ ns }) => short(ns)).filter(Number.isFinite);
     }
     for (const name of MORE) {
       const more = medianOfRounds(group.map((sample) => sample[name]));
-      if (more !== undefined) row[name] = more.median;
+      if (more !== undefined) row[name] = short(more.median);
     }
     const failed = group.find(({ error }) => error !== undefined);
     if (failed !== undefined) row.error = failed.error;
@@ -79,7 +80,12 @@ function walrusOf(contender, contenders) {
 
 function ratio(row, reference) {
   if (!(row.value > 0) || !(reference?.value > 0)) return undefined;
-  return row.value / reference.value;
+  return short(row.value / reference.value);
+}
+
+/** Four digits; whole numbers stay. */
+function short(value) {
+  return Number.isInteger(value) ? value : Number(value?.toPrecision(4));
 }
 
 /** The measures that have rows, in the plan's order. */

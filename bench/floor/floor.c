@@ -69,6 +69,7 @@ static void *open_log(const struct job *job, int durable) {
       check(pwrite(log->fd, zeros, PAGE, (off_t)at) == PAGE, "pwrite");
     if (durable) check(fdatasync(log->fd) == 0, "fdatasync");
   }
+  if (log->size < PAGE) fail("open", "not a log");
   log->map = mmap(NULL, log->size, PROT_READ | PROT_WRITE, MAP_SHARED, log->fd,
                   0);
   check(log->map != MAP_FAILED, "mmap");
@@ -169,6 +170,8 @@ static uint64_t count(void *opened) {
 static void close_log(void *opened) {
   struct log *log = opened;
   munmap(log->map, log->size);
+  /* What was allocated and not used is given back. */
+  if (!log->durable) check(ftruncate(log->fd, (off_t)log->end) == 0, "ftruncate");
   close(log->fd);
 }
 
