@@ -9,6 +9,23 @@ import { type Entry, IndexOutOfRangeError } from "../mod.ts";
 import { assert, assertEquals, assertRejects, fail } from "./_assert.ts";
 import { isSettled } from "./_wal.ts";
 
+/** What never comes must fail, not wait: no disk is as slow as this. */
+const PATIENCE_MS = 10_000;
+
+/** Fails when a promise has not settled after a long time. */
+export async function soon<T>(promise: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const tooLate = new Promise<never>((_, reject) => {
+    const error = new Error(`Nothing came in ${PATIENCE_MS} ms`);
+    timer = setTimeout(() => reject(error), PATIENCE_MS);
+  });
+  try {
+    return await Promise.race([promise, tooLate]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Anything that gives one thing after the other. */
 export type Steps<T = Entry> = AsyncGenerator<T, void, undefined>;
 
@@ -26,7 +43,7 @@ export function numbered(texts: readonly string[], first = 1): string[] {
 export async function take(steps: Steps, count: number): Promise<string[]> {
   const taken: string[] = [];
   while (taken.length < count) {
-    const { done, value } = await steps.next();
+    const { done, value } = await soon(steps.next());
     assert(!done, `it ended after ${taken.length} of ${count} entries`);
     taken.push(words(value as Entry));
   }
@@ -49,7 +66,7 @@ export async function waiting<T>(steps: Steps<T>): Promise<Waiting<T>> {
 
 /** What a step that waited has got. */
 export async function got({ step }: Waiting<Entry>): Promise<string> {
-  const { done, value } = await step;
+  const { done, value } = await soon(step);
   assert(!done, "it ended");
   return words(value as Entry);
 }
@@ -61,7 +78,7 @@ function wordsOf(value: unknown): string {
 /** Fails unless the next step is the end, and every later one. */
 export async function assertEnded(steps: Steps<unknown>): Promise<void> {
   for (let i = 0; i < 2; i++) {
-    assertEquals(await steps.next(), { done: true, value: undefined });
+    assertEquals(await soon(steps.next()), { done: true, value: undefined });
   }
 }
 
@@ -70,7 +87,7 @@ export async function assertOutOfRange(
   step: Promise<unknown>,
   reason: IndexOutOfRangeError["reason"],
 ): Promise<IndexOutOfRangeError> {
-  const error = await assertRejects(() => step, IndexOutOfRangeError);
+  const error = await assertRejects(() => soon(step), IndexOutOfRangeError);
   assertEquals(error.reason, reason, error.message);
   return error;
 }

@@ -24,6 +24,7 @@ import {
   assertOutOfRange,
   got,
   numbered,
+  soon,
   take,
   waiting,
   words,
@@ -68,7 +69,7 @@ async function takeBatches(
 ): Promise<string[][]> {
   const taken: string[][] = [];
   while (taken.length < count) {
-    const { done, value } = await batches.next();
+    const { done, value } = await soon(batches.next());
     assert(!done, `it ended after ${taken.length} of ${count} batches`);
     taken.push((value as Entry[]).map(words));
   }
@@ -120,7 +121,7 @@ describe("Consumer.follow()", () => {
     await twin.flush(wal);
     assertEquals(await got(next), "3 entry 3");
     assertEquals(await take(follower, 1), known(4, 4));
-    const { value } = await batch.step;
+    const { value } = await soon(batch.step);
     assertEquals((value as Entry[]).map(words), known(3, 4));
   });
 
@@ -134,7 +135,7 @@ describe("Consumer.follow()", () => {
     await turn();
     wal.appendSync("too late");
     await settled(disk, flushed);
-    const { value } = await batch.step;
+    const { value } = await soon(batch.step);
     assertEquals((value as Entry[]).map(words), ["1 covered"]);
     await settled(disk, wal.close());
   });
@@ -199,7 +200,7 @@ describe("Consumer.batches()", () => {
     ]);
     const batch = await waiting(batches);
     await wal.append("entry 11");
-    const { value } = await batch.step;
+    const { value } = await soon(batch.step);
     assertEquals((value as Entry[]).map(words), known(11, 11));
     await wal.appendBatch(entries(6, 12));
     assertEquals(await takeBatches(batches, 2), [known(12, 15), known(16, 17)]);
@@ -216,7 +217,7 @@ describe("Consumer.batches()", () => {
     const batches = consumer.batches({ maxBytes: 100 });
     const given: number[][] = [];
     while (given.flat().length < sizes.length) {
-      const { value } = await batches.next();
+      const { value } = await soon(batches.next());
       given.push((value as Entry[]).map(({ data }) => data.length));
     }
     assertEquals(given, [
@@ -255,7 +256,7 @@ describe("Consumer.batches()", () => {
     const consumer = await wal.consumer("worker");
     const batches = consumer.batches();
     for (const expected of [2, 1]) {
-      const { value } = await batches.next();
+      const { value } = await soon(batches.next());
       assertEquals((value as Entry[]).length, expected);
     }
   });
@@ -285,7 +286,7 @@ describe("Consumer.batches()", () => {
           if (bytes + sizes[end]! > maxBytes) break;
           bytes += sizes[end++]!;
         }
-        const { value } = await batches.next();
+        const { value } = await soon(batches.next());
         assertEquals(
           (value as Entry[]).map(({ index }) => index),
           Array.from({ length: end - at }, (_, i) => at + i + 1),
@@ -350,7 +351,10 @@ describe("following consumers: their end", () => {
       const steps = [await waiting(waits), await waiting(batches)];
       await end(one);
       for (const { step } of steps) {
-        assertEquals<unknown>(await step, { done: true, value: undefined });
+        assertEquals(await soon<unknown>(step), {
+          done: true,
+          value: undefined,
+        });
       }
       for (const other of [waits, idle, fresh, batches, late]) {
         await assertEnded(other);
@@ -374,7 +378,7 @@ describe("following consumers: their end", () => {
     assertEquals(await take(follower, 2), known(2, 3));
     const { step } = await waiting(follower);
     await assertRejects(() => wal.close(), WalFailedError);
-    assertEquals<unknown>(await step, { done: true, value: undefined });
+    assertEquals(await soon<unknown>(step), { done: true, value: undefined });
   });
 });
 

@@ -26,6 +26,7 @@ import {
   assertOutOfRange,
   got,
   numbered,
+  soon,
   type Steps,
   take,
   waiting,
@@ -450,7 +451,7 @@ describe("Wal.follow(): its end", () => {
     const steps = [await waiting(waits), await waiting(ahead)];
     await twin.close(wal);
     for (const { step } of steps) {
-      assertEquals(await step, { done: true, value: undefined });
+      assertEquals(await soon(step), { done: true, value: undefined });
     }
     for (const one of [waits, behind, fresh, ahead]) await assertEnded(one);
     assertThrows(() => wal.follow(), WalClosedError);
@@ -814,7 +815,7 @@ describe("Wal.follow(): a log that has failed", () => {
     const late = await waiting(every);
     await assertRejects(() => wal.close(), WalFailedError);
     for (const { step } of [steps[1], late]) {
-      assertEquals(await step, { done: true, value: undefined });
+      assertEquals(await soon(step), { done: true, value: undefined });
     }
   });
 });

@@ -26,7 +26,7 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "./_assert.ts";
-import { assertOutOfRange, numbered, words } from "./_follow_steps.ts";
+import { assertOutOfRange, numbered, soon, words } from "./_follow_steps.ts";
 import {
   block,
   entries,
@@ -63,7 +63,7 @@ async function read(
 ): Promise<string[]> {
   const given: string[] = [];
   while (given.length < count) {
-    const { done, value } = await reader.read();
+    const { done, value } = await soon(reader.read());
     assert(!done, `the stream ended after ${given.length} of ${count}`);
     given.push(words(value));
   }
@@ -73,8 +73,12 @@ async function read(
 /** All entries of a stream that ends. */
 async function readAll(stream: ReadableStream<Entry>): Promise<string[]> {
   const given: string[] = [];
-  for await (const entry of stream) given.push(words(entry));
-  return given;
+  const reader = stream.getReader();
+  for (;;) {
+    const { done, value } = await soon(reader.read());
+    if (done) return given;
+    given.push(words(value));
+  }
 }
 
 /** A log for what is piped. */
@@ -100,7 +104,7 @@ describe("WalReader.readable()", () => {
     assertEquals(words((await next).value!), "4 entry 4");
     const end = reader.read();
     await wal.close();
-    assertEquals<unknown>(await end, DONE);
+    assertEquals<unknown>(await soon(end), DONE);
     await reader.closed;
     assertThrows(() => wal.readable(), WalClosedError);
   });
@@ -318,7 +322,7 @@ describe("WalReader.readable(): cancel", () => {
     const step = waits.read();
     assertFalse(await isSettled(step));
     await waits.cancel(new Error("no more"));
-    assertEquals<unknown>(await step, DONE);
+    assertEquals<unknown>(await soon(step), DONE);
     const middle = wal.readable().getReader();
     await read(middle, 2);
     await middle.cancel();
