@@ -254,6 +254,13 @@ export class LogState {
     this.nextSegment = Math.max(this.nextSegment, segment.number + 1);
   }
 
+  /** The growing segment begins the chain anew: what was before is gone. */
+  beginAt(index: number): void {
+    this.firstIndex = index;
+    // Manifests must not tell of segments that this chain never had.
+    this.#told = { firstIndex: index, firstSegment: this.active.number };
+  }
+
   /**
    * Hides the entries below `index` and takes the segments off the chain that
    * have only such; their files stay open until `drop`, for syncs that cover

@@ -95,7 +95,7 @@ export function beginAnew(
     mark: NOWHERE,
   });
   state.generation++;
-  state.firstIndex = nextIndex;
+  state.beginAt(nextIndex);
   rotation.rounds.clamp({
     position: NOWHERE,
     index,
