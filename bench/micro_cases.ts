@@ -243,7 +243,7 @@ function durable(wal: Wal): MicroCase[] {
 }
 
 /** Memory storage whose files have all their pages before they are used. */
-function warmStorage(): StoragePort {
+export function warmStorage(): StoragePort {
   const storage = memoryStorage() as StoragePort;
   const openDirectory = storage.openDirectory.bind(storage);
   storage.openDirectory = (path, options) => {

@@ -48,7 +48,7 @@ export async function drawCharts(path) {
       const view = new vega.View(vega.parse(spec), { renderer: "none" });
       const svg = await view.toSVG();
       const file = path.replace(/\.json$/, `-${bytes}-${theme}.svg`);
-      writeFileSync(file, `${svg}\n`);
+      writeFileSync(file, `<!-- deno-fmt-ignore-file -->\n${svg}\n`);
       console.log(file);
     }
   }

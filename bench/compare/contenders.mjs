@@ -73,6 +73,7 @@ const PROGRAMS = [
     libraries: ["-lz"],
     needs: "zlib1g-dev",
     about: "what a log must do, in C",
+    warms: true,
     promise: { append: "process death", durable: "power loss" },
   },
   {
@@ -94,10 +95,9 @@ const PROGRAMS = [
   },
 ];
 
-/** Names that --only may choose from, and all others. */
+/** Whether a --only names it; without one, all are. */
 function chosen(name, only) {
-  if (only === undefined) return true;
-  return only.split(",").some((text) => name.includes(text.trim()));
+  return only === undefined || only.some((text) => name.includes(text));
 }
 
 /**

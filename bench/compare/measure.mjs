@@ -31,11 +31,13 @@ import {
   appendDurable64,
   appendDurableBatch100,
   appendDurableBatch1000,
+  appendWarm,
 } from "./measure_write.mjs";
 
 const MEASURES = {
   "load": tryOut,
   "append": append,
+  "append, warm": appendWarm,
   "append durable": appendDurable,
   "append durable, 64 callers": appendDurable64,
   "batch of 100": appendBatch100,

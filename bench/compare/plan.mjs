@@ -11,6 +11,7 @@ const MEBIBYTE = 1024 * 1024;
  */
 export const MEASURES = [
   { name: "append", log: "new" },
+  { name: "append, warm", log: "new", warms: true },
   { name: "append durable", log: "new", durable: true },
   { name: "append durable, 64 callers", log: "new", durable: true },
   { name: "batch of 100", log: "new", full: true },
@@ -68,11 +69,11 @@ export function planOf(values) {
   const mebibytes = Number(values.mebibytes ?? Infinity) * MEBIBYTE;
   plan.writeBytesMax = Math.min(plan.writeBytesMax, mebibytes);
   plan.fillBytesMax = Math.min(plan.fillBytesMax, mebibytes);
-  const wanted = values.measures?.split(",");
+  const wanted = values.measure;
   plan.measures = MEASURES.filter((measure) =>
     wanted === undefined
       ? values.full || !measure.full
-      : wanted.some((text) => titleOf(measure).startsWith(text.trim()))
+      : wanted.some((text) => titleOf(measure).startsWith(text))
   );
   return plan;
 }

@@ -68,6 +68,7 @@ async function measureNew(context, contenders) {
       : plan.writeBytesMax;
     for (const contender of contenders) {
       if (measure.follows && !contender.follows) continue;
+      if (measure.warms && !warmable(contender)) continue;
       const folder = newFolder(context);
       await measureOne(context, contender, measure, { folder, bytesMax });
       rmSync(folder, { recursive: true, force: true });
@@ -118,6 +119,11 @@ async function measureOne(context, contender, measure, more) {
 
 function jobOf(plan, bytes) {
   return { bytes, budgetMs: plan.budgetMs, timeoutMs: plan.timeoutMs };
+}
+
+/** On files there are no pages to warm: every append is a system call. */
+function warmable({ warms, storage }) {
+  return warms === true && storage !== "files";
 }
 
 function tooLarge({ entryBytesMax = Infinity }, bytes) {

@@ -8,6 +8,7 @@
  * @property {boolean} [blocking] Calls do their work before they return; else
  *   they return promises, and many are in flight when throughput is measured.
  * @property {boolean} [follows] `follow` works from another process.
+ * @property {boolean} [warms] What it loads has `openWarm` too.
  * @property {number} [entryBytesMax] The largest payload it takes.
  * @property {number} [batchBytesMax] The largest batch it takes, payloads only.
  * @property {() => Promise<{ version: string, open: Open }>} load Throws where

@@ -1,5 +1,12 @@
 /** Walrus itself, as its README says to use it. */
-import { filesStorage, mappedStorage, openReader, openWal } from "../../mod.ts";
+import {
+  filesStorage,
+  mappedStorage,
+  openReader,
+  openWal,
+  openWalSync,
+} from "../../mod.ts";
+import { warmStorage } from "../micro_cases.ts";
 import { readFileSync } from "node:fs";
 import { SURVIVES } from "./contender.mjs";
 
@@ -8,10 +15,11 @@ export const contender = {
   promise: { append: SURVIVES.process, durable: SURVIVES.power },
   blocking: true,
   follows: true,
+  warms: true,
   load() {
     const manifest = new URL("../../deno.json", import.meta.url);
     const { version } = JSON.parse(readFileSync(manifest, "utf8"));
-    return Promise.resolve({ version, open, follow });
+    return Promise.resolve({ version, open, openWarm, follow });
   },
 };
 
@@ -34,6 +42,16 @@ async function open(folder, options) {
     },
     count: () => wal.length,
     close: () => wal.close(),
+  };
+}
+
+/** A log in memory, all of whose pages are there: see micro_cases.ts. */
+function openWarm(segmentBytes) {
+  const storage = warmStorage();
+  const wal = openWalSync("/log", { storage, sync: "never", segmentBytes });
+  return {
+    append: (bytes) => wal.appendSync(bytes),
+    close: () => wal.closeSync(),
   };
 }
 
