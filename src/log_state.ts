@@ -159,6 +159,8 @@ export class LogState {
   readonly #hidden = new Set<Segment>();
   /** Where the log begins, as manifests tell it. */
   #told: { firstIndex: number; firstSegment: number };
+  /** Later beginnings, oldest first, that no manifest has told of yet. */
+  #untold: { firstIndex: number; firstSegment: number }[] = [];
   #current: Segment | undefined;
 
   /** The log's state as recovery found or made it. */
@@ -259,6 +261,7 @@ export class LogState {
     this.firstIndex = index;
     // Manifests must not tell of segments that this chain never had.
     this.#told = { firstIndex: index, firstSegment: this.active.number };
+    this.#untold = [];
   }
 
   /**
@@ -273,6 +276,8 @@ export class LogState {
     );
     const gone = this.segments.slice(0, kept);
     this.segments = this.segments.slice(kept);
+    const firstSegment = this.segments[0]!.number;
+    this.#untold.push({ firstIndex: index, firstSegment });
     for (const segment of gone) {
       this.#hidden.add(segment);
       if (this.#current === segment) this.#current = undefined;
@@ -303,6 +308,7 @@ export class LogState {
     for (const one of segments) one.onDamagedIndex = this.#damaged;
     this.drop(gone);
     this.drop(this.hideBefore(facts.firstIndex));
+    this.#untold = [];
   }
 
   /** Closes all files. */
@@ -361,17 +367,17 @@ export class LogState {
     const mark = closed
       ? { number: active.number, offset: active.end }
       : synced.durable;
-    const first = this.segments[0]!;
     const last = this.segments.findLast((one) =>
       one.number <= Math.max(mark.number, coveredSegment)
     );
     assert(last !== undefined, "a manifest names what is on the disk");
     // Entries that were hidden before a sync covered them may be lost: a
-    // first index above the log's end would look like damage. Until then the
-    // hidden ones are told as before, all of them.
-    if (closed || coveredIndex + 1 >= this.firstIndex) {
-      const { firstIndex } = this;
-      this.#told = { firstIndex, firstSegment: first.number };
+    // first index above the log's end would look like damage. Until then
+    // that removal is not told of; an earlier one may be.
+    while (closed || coveredIndex + 1 >= (this.#untold[0]?.firstIndex ?? NaN)) {
+      const next = this.#untold.shift();
+      if (next === undefined) break;
+      this.#told = next;
     }
     const { firstIndex, firstSegment } = this.#told;
     return {
