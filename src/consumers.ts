@@ -14,6 +14,7 @@ import {
   encodePosition,
   isConsumerName,
   type PositionOwner,
+  type PositionRecord,
 } from "./consumer_record.ts";
 import { closedError } from "./calls.ts";
 import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
@@ -267,10 +268,16 @@ export class Consumers {
     try {
       // The whole file: no later position needs space.
       const bytes = new Uint8Array(CONSUMER_FILE_BYTES);
-      bytes.set(encodePosition(record, owner));
-      made.writeAt(bytes, 0);
-      yield [made];
-      this.checkOpen();
+      let written: PositionRecord;
+      do {
+        written = file.wanted;
+        bytes.set(encodePosition(written, owner));
+        made.writeAt(bytes, 0);
+        yield [made];
+        this.checkOpen();
+        // It gets its name when no cut has lowered it meanwhile: a later
+        // removal may take the segment away that tells of the cut.
+      } while (file.wanted !== written);
       directory.rename(temporary, name);
     } catch (error) {
       if (!this.#closed) removeQuietly(directory, temporary);
