@@ -12,7 +12,7 @@ import {
   type Wal,
   type WalOptions,
 } from "../mod.ts";
-import { IndexOutOfRangeError } from "../src/errors.ts";
+import { IndexOutOfRangeError, WalClosedError } from "../src/errors.ts";
 import { Disk } from "../testing/disk.ts";
 import {
   blame,
@@ -382,7 +382,10 @@ export class Life {
   #rejected(error: unknown): void {
     const taken = error instanceof IndexOutOfRangeError &&
       error.reason !== "absent" && this.#meet;
-    if (!taken) this.#fail(error);
+    // A blocking close overtakes calls that have promised nothing yet.
+    const overtaken = error instanceof WalClosedError &&
+      this.#variant.way === "crossed";
+    if (!taken && !overtaken) this.#fail(error);
   }
 
   /** Whether calls are made before the ones before have settled. */
