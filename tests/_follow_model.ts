@@ -8,7 +8,7 @@
 import { type Entry, IndexOutOfRangeError, type Wal } from "../mod.ts";
 import { Random } from "../testing/mod.ts";
 import { assert, assertEquals } from "./_assert.ts";
-import { type Steps, words } from "./_follow_steps.ts";
+import { soon, type Steps, words } from "./_follow_steps.ts";
 
 const OPERATIONS = [
   ...Array<"append">(8).fill("append"),
@@ -79,7 +79,7 @@ export class FollowModel {
       this.#wal.closeSync();
       for (const follower of this.#followers) {
         const { pending } = follower;
-        const last = await (pending?.outcome ?? outcomeOf(follower.steps));
+        const last = await soon(pending?.outcome ?? outcomeOf(follower.steps));
         assertEquals(last, "end", follower.name);
       }
     } catch (error) {
@@ -195,7 +195,7 @@ export class FollowModel {
     const expected = this.#expected(follower);
     follower.next ??= this.#first;
     const outcome = outcomeOf(follower.steps);
-    if (expected !== "waits") return this.#check(follower, await outcome);
+    if (expected !== "waits") return this.#check(follower, await soon(outcome));
     this.tally.waits++;
     const pending = { outcome, settled: false };
     outcome.then(() => {
@@ -220,7 +220,7 @@ export class FollowModel {
         assert(!pending.settled, `${follower.name} did not wait`);
         continue;
       }
-      this.#check(follower, await pending.outcome);
+      this.#check(follower, await soon(pending.outcome));
       follower.pending = undefined;
     }
   }
