@@ -65,7 +65,7 @@ function start(executable, args, timeoutMs) {
 /** The line of a crash report that says most. */
 function tellingLine(complaint) {
   const lines = complaint.trim().split("\n");
-  const telling = /panic\(|undefined symbol|error:/i;
+  const telling = /panic[(:]|undefined symbol|error:/i;
   return lines.find((line) => telling.test(line)) ?? lines.at(-1);
 }
 

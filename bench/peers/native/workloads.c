@@ -140,18 +140,18 @@ struct caller {
   const struct job *job;
   void *log;
   pthread_barrier_t *barrier;
-  double until;
   uint64_t count;
 };
 
 static void *call(void *argument) {
   struct caller *caller = argument;
   pthread_barrier_wait(caller->barrier);
-  while (now_ns() < caller->until) {
+  double until = now_ns() + caller->job->budget_ms * 1e6;
+  do {
     caller->contender->append(caller->log, payloads[caller->count % RING],
                               caller->job->bytes);
     caller->count++;
-  }
+  } while (now_ns() < until);
   return NULL;
 }
 
@@ -162,15 +162,15 @@ static void measure_callers(const struct contender *contender,
   double ns;
   if (contender->threads) {
     pthread_barrier_t barrier;
-    pthread_barrier_init(&barrier, NULL, CALLERS);
+    pthread_barrier_init(&barrier, NULL, CALLERS + 1);
     pthread_t threads[CALLERS];
     struct caller callers[CALLERS];
-    double start = now_ns();
     for (int i = 0; i < CALLERS; i++) {
-      callers[i] = (struct caller){contender, job, log, &barrier,
-                                   start + job->budget_ms * 1e6, 0};
+      callers[i] = (struct caller){contender, job, log, &barrier, 0};
       pthread_create(&threads[i], NULL, call, &callers[i]);
     }
+    pthread_barrier_wait(&barrier);
+    double start = now_ns();
     for (int i = 0; i < CALLERS; i++) {
       pthread_join(threads[i], NULL);
       count += callers[i].count;
