@@ -32,7 +32,12 @@ const THEMES = {
 const KINDS = ["walrus", "others", "in C"];
 
 if (process.argv[1]?.endsWith("charts.mjs")) {
-  await drawCharts(process.argv[2]);
+  try {
+    await drawCharts(process.argv[2]);
+  } catch (error) {
+    console.error(error.message);
+    process.exitCode = 1;
+  }
 }
 
 /** Writes `NAME-BYTES-THEME.svg` beside `NAME.json`; returns their paths. */
