@@ -206,13 +206,14 @@ export class DiskDirectory implements StorageDirectory {
   }
 
   /** See the port. */
-  lock(): StorageLock {
-    const lock = new FolderLock(this.path, {
+  lock(name: string = LOCK_NAME): StorageLock {
+    const means = {
       fileMode: this.#options.fileMode,
       tryFlock: this.#calls.tryFlock,
       mayInspect: this.#backend.mayInspect(),
-    });
-    this.#locked = true;
+    };
+    const lock = new FolderLock(this.path, means, name);
+    this.#locked ||= name === LOCK_NAME;
     return lock;
   }
 

@@ -57,6 +57,8 @@ export interface LockMeans {
 /** The lock of a folder, held from its making to `release`. */
 export class FolderLock implements StorageLock {
   readonly #folder: string;
+  /** What the names of all its files begin with. */
+  readonly #name: string;
   readonly #means: LockMeans;
   readonly #own: OwnerRecord;
   readonly #unlock: () => void;
@@ -64,8 +66,9 @@ export class FolderLock implements StorageLock {
   #released = false;
 
   /** Takes it, or throws `WalLockedError`. */
-  constructor(folder: string, means: LockMeans) {
+  constructor(folder: string, means: LockMeans, name: string = LOCK_NAME) {
     this.#folder = folder;
+    this.#name = name;
     this.#means = means;
     const how = means.tryFlock === undefined ? "owner" : "flock";
     const attempt = { operation: "lock", object: "folder", path: folder };
@@ -123,12 +126,12 @@ export class FolderLock implements StorageLock {
   }
 
   get #ownerPath(): string {
-    return `${this.#folder}/LOCK.owner`;
+    return `${this.#folder}/${this.#name}.owner`;
   }
 
   /** Takes the file lock or looks who has it; returns what frees it. */
   #takeFlock(): { unlock: () => void; inode: string } {
-    const path = `${this.#folder}/${LOCK_NAME}`;
+    const path = `${this.#folder}/${this.#name}`;
     const { fd, stat } = openLockFile(path, this.#means.fileMode);
     const inode = String(stat.ino);
     try {
@@ -246,9 +249,8 @@ export class FolderLock implements StorageLock {
   #besides(kind: "new" | "stale"): { path: string; owner: FoundOwner }[] {
     const found = [];
     for (const name of fs.readdirSync(this.#folder)) {
-      if (!name.startsWith("LOCK.owner.") || !name.endsWith(`.${kind}`)) {
-        continue;
-      }
+      const mine = name.startsWith(`${this.#name}.owner.`);
+      if (!mine || !name.endsWith(`.${kind}`)) continue;
       const path = `${this.#folder}/${name}`;
       const owner = readOwner(path);
       if (owner !== undefined) found.push({ path, owner });

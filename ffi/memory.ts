@@ -37,7 +37,7 @@ interface MemoryInode {
 /** A folder's names. */
 interface MemoryFolder {
   readonly entries: Map<string, MemoryInode | MemoryFolder>;
-  lock: StorageLock | undefined;
+  readonly locks: Map<string, StorageLock>;
 }
 
 /** The port over memory. */
@@ -168,9 +168,9 @@ class MemoryDirectory implements StorageDirectory {
     setImmediate(() => done());
   }
 
-  lock(): StorageLock {
-    const folder = this.#folder;
-    if (folder.lock !== undefined) {
+  lock(name = "LOCK"): StorageLock {
+    const { locks } = this.#folder;
+    if (locks.has(name)) {
       const { pid } = process;
       throw new WalLockedError(
         `Cannot lock folder "${this.path}": process ${pid} has it open to ` +
@@ -180,14 +180,14 @@ class MemoryDirectory implements StorageDirectory {
     }
     const lock: StorageLock = {
       verify(): void {
-        assert(folder.lock === lock, "verify after release");
+        assert(locks.get(name) === lock, "verify after release");
       },
       release(): void {
-        assert(folder.lock === lock, "released twice");
-        folder.lock = undefined;
+        assert(locks.get(name) === lock, "released twice");
+        locks.delete(name);
       },
     };
-    folder.lock = lock;
+    locks.set(name, lock);
     return lock;
   }
 
@@ -321,7 +321,7 @@ class MemoryRegion implements MappedRegion {
 }
 
 function newFolder(): MemoryFolder {
-  return { entries: new Map(), lock: undefined };
+  return { entries: new Map(), locks: new Map() };
 }
 
 function isFolder(entry: MemoryInode | MemoryFolder): entry is MemoryFolder {

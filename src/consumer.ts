@@ -7,13 +7,11 @@
 import { type Bounds, checkBounds, checkWhole } from "./calls.ts";
 import { checkNames, isObject, show } from "./checks.ts";
 import { isConsumerName } from "./consumer_record.ts";
-import { type Consumers, lagOf } from "./consumers.ts";
+import type { Consumers } from "./consumers.ts";
+import type { PositionRounds } from "./position_file.ts";
+import { lagOf } from "./standing.ts";
 import type { Entry } from "./entry.ts";
-import {
-  IndexOutOfRangeError,
-  WalClosedError,
-  WalLockedError,
-} from "./errors.ts";
+import { IndexOutOfRangeError, WalClosedError } from "./errors.ts";
 import {
   type AskedFollow,
   followBatches,
@@ -27,7 +25,6 @@ import type { LogState } from "./log_state.ts";
 import type { PositionFile } from "./position_file.ts";
 import type { ConsumerInfo } from "./report.ts";
 import type { Steps } from "./steps.ts";
-import type { SyncRounds } from "./sync_rounds.ts";
 
 /** How a consumer is made. */
 export interface ConsumerOptions {
@@ -44,14 +41,18 @@ export interface ConsumerLog {
   readonly bounds: Bounds;
   /** Its segments. */
   readonly state: LogState;
-  /** Its rounds of syncs. */
-  readonly rounds: SyncRounds;
+  /** What makes its positions durable. */
+  readonly rounds: PositionRounds;
   /** What its consumers follow. */
   readonly followed: Followed;
   /** Whether reads give views unless told otherwise. */
   readonly zeroCopy: boolean;
   /** All its consumers. */
   readonly consumers: Consumers;
+  /** Waits until an entry is durable, and the log's beginning is. */
+  reach(index: number): Steps<void>;
+  /** Throws when the log is closed. */
+  checkOpen(): void;
   /** Throws when the log is closed or failed. */
   checkWritable(): void;
   /** Runs steps that closing the log waits for. */
@@ -66,8 +67,7 @@ let make: (log: ConsumerLog, file: PositionFile, name: string) => Consumer;
  *
  * @example Acknowledge what was worked off
  * ```ts
- * import { memoryStorage, openWal } from "@walrus/wal";
- *
+ *  *
  * await using wal = await openWal("log", { storage: memoryStorage() });
  * await wal.append("job");
  * await using consumer = await wal.consumer("worker");
@@ -149,9 +149,7 @@ export class Consumer implements ConsumerInfo {
     };
     const watch = file.watch(index);
     try {
-      // A log that begins anew is not there before its first segment is.
-      const covered = rounds.covers(state.segments[0]!);
-      if (index > rounds.durableIndex || !covered) yield [rounds];
+      yield* this.#log.reach(index);
       if (watch.lost) throw takenAway(bounds, verb, index);
       // close() waits for this, so that being closed is no reason to stop.
       this.#log.consumers.checkOpen();
@@ -196,8 +194,7 @@ export class Consumer implements ConsumerInfo {
    *
    * @example Work off in batches
    * ```ts
-   * import { memoryStorage, openWal } from "@walrus/wal";
-   *
+   *    *
    * await using wal = await openWal("log", { storage: memoryStorage() });
    * await wal.appendBatch(["one", "two", "three"]);
    * await using consumer = await wal.consumer("worker");
@@ -224,13 +221,20 @@ export class Consumer implements ConsumerInfo {
     options: { signal?: AbortSignal | undefined } | undefined,
     names: readonly string[],
   ): AskedFollow {
-    this.#check();
-    if (options !== undefined) checkNames("follow options", options, names);
+    this.#checkOpen();
+    if (options !== undefined && !isObject(options)) {
+      throw new TypeError(
+        `Cannot follow: options is ${show(options)}, expected an object`,
+      );
+    }
+    checkNames("follow options", options ?? {}, names);
     const { signal, zeroCopy } = (options ?? {}) as FollowOptions;
-    const from = this.position + 1;
-    const given = { signal, zeroCopy, from, durable: true };
     const { bounds, zeroCopy: usual } = this.#log;
-    return readFollow(given, bounds, { zeroCopy: usual });
+    const { position } = this;
+    const from = position + 1;
+    const given = { signal, zeroCopy, from, durable: true };
+    // What it was given in earlier lives may be taken away, too.
+    return readFollow(given, bounds, { zeroCopy: usual, delivered: position });
   }
 
   get #followed(): Followed {
@@ -268,6 +272,11 @@ export class Consumer implements ConsumerInfo {
     if (this.#closed) throw this.#closedError();
   }
 
+  #checkOpen(): void {
+    this.#log.checkOpen();
+    if (this.#closed) throw this.#closedError();
+  }
+
   #closedError(): WalClosedError {
     return new WalClosedError(
       `Cannot use consumer "${this.name}": it is closed, expected an open one`,
@@ -294,16 +303,10 @@ export function* openConsumer(
   // Getters of the options are the caller's program.
   log.checkWritable();
   const { consumers, state } = log;
-  const known = consumers.find(name);
-  const position = known?.position ?? startOf(log, from);
-  if (!consumers.take(name)) {
-    throw new WalLockedError(
-      `Cannot open consumer "${name}": this log has it open, expected it to ` +
-        `be closed before it is opened again`,
-      { pid: undefined },
-    );
-  }
+  consumers.take(name);
   try {
+    const known = consumers.find(name);
+    const position = known?.position ?? startOf(log, from);
     const file = known ?? (yield* consumers.create(name, position, state));
     return make(log, file, name);
   } catch (error) {

@@ -10,37 +10,44 @@
  */
 
 import {
-  decodePosition,
   encodePosition,
   isConsumerName,
   type PositionOwner,
   type PositionRecord,
 } from "./consumer_record.ts";
 import { closedError } from "./calls.ts";
-import { UnsupportedFormatError, WalCorruptedError } from "./errors.ts";
 import {
-  CAUSE,
+  UnsupportedFormatError,
+  WalCorruptedError,
+  WalLockedError,
+} from "./errors.ts";
+import {
   CONSUMER_FILE_BYTES,
   CONSUMERS_FOLDER,
-  FORMAT_VERSION,
   TEMPORARY_EXTENSION,
 } from "./format.ts";
 import { createFresh, removeQuietly } from "./fresh_file.ts";
 import type { LogState } from "./log_state.ts";
 import type { Logger } from "./logger.ts";
-import { PositionFile } from "./position_file.ts";
+import { PositionFile, type PositionRounds } from "./position_file.ts";
+import {
+  damagedFile,
+  lockedError,
+  lockName,
+  readPositionFile,
+} from "./position_folder.ts";
+import { keptOf, lagOf } from "./standing.ts";
 import type { ConsumerInfo } from "./report.ts";
-import type { Segment } from "./segment.ts";
 import type { Steps } from "./steps.ts";
 import type {
   DirectoryEntry,
   DirectoryOptions,
   StorageDirectory,
+  StorageLock,
   StoragePort,
 } from "./storage.ts";
-import type { SyncRounds } from "./sync_rounds.ts";
 
-/** So many files are written and synced together when a log is opened. */
+/** Files that are written and synced together at opening. */
 const SYNCED_AT_ONCE = 16;
 
 /** What consumers are kept with. */
@@ -60,11 +67,11 @@ export interface ConsumersParts {
 /** The consumers of one open log. */
 export class Consumers {
   /** The rounds that make positions durable; set once after making. */
-  rounds!: SyncRounds;
+  rounds!: PositionRounds;
   readonly #parts: ConsumersParts;
   readonly #files = new Map<string, PositionFile>();
   readonly #damaged = new Map<string, unknown>();
-  readonly #taken = new Set<string>();
+  readonly #locks = new Map<string, StorageLock>();
   readonly #making = new Set<PositionFile>();
   #directory: StorageDirectory | undefined;
   #closed = false;
@@ -72,19 +79,42 @@ export class Consumers {
   /** Reads what is there; changes nothing. */
   constructor(parts: ConsumersParts) {
     this.#parts = parts;
-    const isThere = parts.folder.list().some(({ name, kind }) =>
-      name === CONSUMERS_FOLDER && kind === "directory"
-    );
-    if (!isThere) return;
     try {
-      const directory = this.#openFolder();
-      for (const { name, kind } of directory.list()) {
-        if (isConsumerName(name)) this.#read(directory, name, kind);
-      }
+      this.look();
     } catch (error) {
       this.close();
       throw error;
     }
+  }
+
+  /**
+   * Looks what others have done: consumers are used, made and taken away in
+   * other processes, too. What is used here is known.
+   */
+  look(): void {
+    if (this.#closed || !this.#isThere()) return;
+    const directory = this.#openFolder();
+    const listed = new Set<string>();
+    for (const { name, kind } of directory.list()) {
+      if (!isConsumerName(name)) continue;
+      listed.add(name);
+      if (this.#files.get(name)?.idle ?? true) {
+        this.#read(directory, name, kind);
+      }
+    }
+    for (const [name, file] of this.#files) {
+      if (file.idle && !listed.has(name)) this.#files.delete(name);
+    }
+    for (const name of [...this.#damaged.keys()]) {
+      if (!listed.has(name)) this.#damaged.delete(name);
+    }
+  }
+
+  #isThere(): boolean {
+    return this.#directory !== undefined ||
+      this.#parts.folder.list().some(({ name, kind }) =>
+        name === CONSUMERS_FOLDER && kind === "directory"
+      );
   }
 
   #openFolder(): StorageDirectory {
@@ -107,42 +137,22 @@ export class Consumers {
       if (kind !== "file") {
         throw damagedFile(directory, name, `it is not a file`);
       }
-      this.#files.set(name, this.#readFile(directory, name));
+      const found = readPositionFile(directory, this.#ownerOf(name));
+      const known = this.#files.get(name)?.wanted.sequence;
+      if (known !== found.wanted.sequence) this.#files.set(name, found);
+      this.#damaged.delete(name);
     } catch (error) {
       // What the system refuses to read is not damaged.
       const unusable = error instanceof WalCorruptedError ||
         error instanceof UnsupportedFormatError;
       if (!unusable) throw error;
       // It holds nobody back but itself: the log can be opened without it.
+      const known = this.#damaged.has(name);
+      this.#files.delete(name);
       this.#damaged.set(name, error);
+      if (known) return;
       this.#parts.logger?.warn(`Consumer "${name}" cannot be read`, error);
     }
-  }
-
-  #readFile(directory: StorageDirectory, name: string): PositionFile {
-    const owner = this.#ownerOf(name);
-    const file = directory.open(name, "read");
-    const bytes = new Uint8Array(CONSUMER_FILE_BYTES);
-    let count = 0;
-    try {
-      if (file?.bytes === bytes.length) count = file.readAt(bytes, 0);
-    } finally {
-      file?.close();
-    }
-    const verdict = decodePosition(bytes.subarray(0, count), owner);
-    if (verdict.kind === "valid") {
-      return new PositionFile(directory, owner, verdict);
-    }
-    if (verdict.kind === "invalid") {
-      throw damagedFile(directory, name, "it is damaged");
-    }
-    const version = `version ${verdict.version}`;
-    throw new UnsupportedFormatError(
-      `Cannot use consumer "${name}": "${directory.path}/${name}" has ` +
-        `${version}, expected version ${FORMAT_VERSION}; a newer release of ` +
-        `this library reads it`,
-      { found: version, supported: [`version ${FORMAT_VERSION}`] },
-    );
   }
 
   /**
@@ -159,6 +169,8 @@ export class Consumers {
       const kept = keptOf(position, wanted.generation, segments);
       const index = Math.min(kept, nextIndex - 1);
       if (closed && index === position) continue;
+      // One that a reader in another process uses is lowered there.
+      if (!this.#tryLock(file)) continue;
       file.confirm(file.write(index, generation));
       changed.push(file);
     }
@@ -182,8 +194,21 @@ export class Consumers {
 
   /** Opens the files that a cut will lower, before anything has changed. */
   prepareLower(index: number): void {
+    this.look();
     for (const file of this.#files.values()) {
-      if (file.isAbove(index)) file.open();
+      if (file.isAbove(index) && this.#tryLock(file)) file.open();
+    }
+  }
+
+  /** Keeps others from a file while it is written; false: it is used. */
+  #tryLock(file: PositionFile): boolean {
+    if (file.lock !== undefined) return true;
+    try {
+      file.lock = this.#openFolder().lock(lockName(file.name));
+      return true;
+    } catch (error) {
+      if (error instanceof WalLockedError) return false;
+      throw error;
     }
   }
 
@@ -191,7 +216,9 @@ export class Consumers {
   lower(index: number, generation: number): void {
     try {
       for (const file of this.#files.values()) {
+        if (file.lock === undefined && file.isAbove(index)) continue;
         if (file.lower(index, generation)) this.rounds.touchOther(file);
+        else if (file.resting) file.rest();
       }
       // Those in the making are written when they have their name.
       for (const file of this.#making) file.lower(index, generation);
@@ -202,24 +229,40 @@ export class Consumers {
     }
   }
 
+  /** What is used here is lowered by what the chain tells of cuts. */
+  lowerBy({ segments, generation }: LogState): void {
+    for (const file of this.#files.values()) {
+      if (file.lock === undefined) continue;
+      const kept = keptOf(Infinity, file.wanted.generation, segments);
+      if (file.lower(kept, generation)) this.rounds.touchOther(file);
+    }
+  }
+
   /** Where each stands, by name. */
   list(log: LogState): ConsumerInfo[] {
+    this.look();
     const files = [...this.#files.values()]
       .sort((a, b) => a.name < b.name ? -1 : 1);
-    return files.map(({ name, position }) => ({
-      name,
-      position,
-      lag: lagOf(position, log),
-    }));
+    return files.map((file) => {
+      const position = this.#keptOf(file, log);
+      return { name: file.name, position, lag: lagOf(position, log) };
+    });
+  }
+
+  /** Where it stands; who uses it elsewhere may not know of a cut yet. */
+  #keptOf({ position, wanted }: PositionFile, log: LogState): number {
+    return keptOf(position, wanted.generation, log.segments);
   }
 
   /** The one that stands lowest; nobody is at infinity. */
-  slowest(): { name: string; position: number } {
+  slowest(log: LogState): { name: string; position: number } {
+    this.look();
     let slowest = { name: "", position: Infinity };
-    const all = [...this.#files.values(), ...this.#making];
-    for (const { name, position, wanted } of all) {
-      const least = Math.min(position, wanted.position);
-      if (least < slowest.position) slowest = { name, position: least };
+    for (const file of [...this.#files.values(), ...this.#making]) {
+      const least = Math.min(this.#keptOf(file, log), file.wanted.position);
+      if (least < slowest.position) {
+        slowest = { name: file.name, position: least };
+      }
     }
     // Where a damaged one stands is not known: it may need everything.
     for (const name of this.#damaged.keys()) slowest = { name, position: 0 };
@@ -232,19 +275,46 @@ export class Consumers {
     return this.#files.get(name);
   }
 
-  /** Takes a name for one user; false when it is taken. */
-  take(name: string): boolean {
-    if (this.#taken.has(name)) return false;
-    this.#taken.add(name);
+  /** Takes a name for one user, or throws `WalLockedError`. */
+  take(name: string): void {
+    if (this.#locks.has(name)) throw lockedError(name, undefined);
+    if (!this.#isThere()) this.#makeFolder();
+    const directory = this.#openFolder();
+    let lock = this.#files.get(name)?.lock;
+    try {
+      lock ??= directory.lock(lockName(name));
+    } catch (error) {
+      if (!(error instanceof WalLockedError)) throw error;
+      throw lockedError(name, error.pid);
+    }
+    this.#locks.set(name, lock);
+    try {
+      this.look();
+    } catch (error) {
+      this.release(name);
+      throw error;
+    }
     const file = this.#files.get(name);
-    if (file !== undefined) file.resting = false;
-    return true;
+    if (file !== undefined) this.#use(file, lock);
+  }
+
+  #use(file: PositionFile, lock: StorageLock): void {
+    file.resting = false;
+    file.lock = lock;
   }
 
   /** Lets a name go. */
   release(name: string): void {
-    this.#taken.delete(name);
-    this.#files.get(name)?.rest();
+    const lock = this.#locks.get(name);
+    this.#locks.delete(name);
+    const file = this.#files.get(name);
+    if (file === undefined || file.lock === undefined) lock?.release();
+    else file.rest();
+  }
+
+  #makeFolder(): void {
+    this.#parts.folder.makeFolder(CONSUMERS_FOLDER);
+    this.rounds.touchNames();
   }
 
   /** Makes a consumer that stands at `position`; durable when done. */
@@ -253,14 +323,13 @@ export class Consumers {
     position: number,
     state: LogState,
   ): Steps<PositionFile> {
-    this.#parts.folder.makeFolder(CONSUMERS_FOLDER);
-    this.rounds.touchNames();
+    this.#makeFolder();
     const directory = this.#openFolder();
     const owner = this.#ownerOf(name);
     const { generation } = state;
     const record = { sequence: 1, position, generation };
     const file = new PositionFile(directory, owner, { record, slot: 0 });
-    file.resting = false;
+    this.#use(file, this.#locks.get(name)!);
     const temporary = `.${name}${TEMPORARY_EXTENSION}`;
     const made = createFresh(directory, temporary, CONSUMER_FILE_BYTES);
     // A truncation may take the ground away meanwhile.
@@ -296,11 +365,15 @@ export class Consumers {
   /** Takes a consumer away; durable when done. */
   *remove(file: PositionFile): Steps<void> {
     const directory = this.#openFolder();
-    directory.remove(file.name);
+    const { name } = file;
+    directory.remove(name);
+    // The name is free when the removal is durable.
+    file.lock = undefined;
     file.remove();
-    this.#files.delete(file.name);
+    this.#files.delete(name);
     this.rounds.touchOther(directory);
     yield [this.rounds];
+    if (!this.#closed) removeQuietly(directory, lockName(name));
   }
 
   /**
@@ -314,43 +387,14 @@ export class Consumers {
   /** Frees everything. */
   close(): void {
     this.#closed = true;
-    for (const file of this.#files.values()) file.close();
+    for (const file of [...this.#files.values(), ...this.#making]) {
+      this.#locks.delete(file.name);
+      file.resting = true;
+      file.close();
+    }
+    for (const lock of this.#locks.values()) lock.release();
+    this.#locks.clear();
     this.#directory?.close();
     this.#directory = undefined;
   }
-}
-
-function damagedFile(
-  directory: StorageDirectory,
-  name: string,
-  found: string,
-): WalCorruptedError {
-  const segment = `${directory.path}/${name}`;
-  return new WalCorruptedError(
-    `Cannot use consumer "${name}": "${segment}" holds no position that can ` +
-      `be read, ${found}, expected a position of this log; remove it to ` +
-      `begin anew`,
-    { segment, offset: 0, firstLostIndex: 0, lastLostIndex: 0 },
-  );
-}
-
-/** How many of the log's entries are behind a position. */
-export function lagOf(position: number, log: LogState): number {
-  const from = Math.max(position, log.firstIndex - 1);
-  return Math.max(0, log.nextIndex - 1 - from);
-}
-
-/** What cuts later than a position's generation have left of it. */
-function keptOf(
-  position: number,
-  generation: number,
-  segments: readonly Segment[],
-): number {
-  let kept = position;
-  for (const { link } of segments) {
-    const later = link.generation > generation;
-    if (!later || link.cause === CAUSE.filled) continue;
-    kept = Math.min(kept, link.baseIndex - 1);
-  }
-  return kept;
 }

@@ -19,9 +19,12 @@ export interface Cursor {
 export class Cursors {
   readonly #open = new Set<Cursor>();
 
-  /** A place from which entry `next` comes next. */
-  open(next: number): Cursor {
-    const cursor = { next, delivered: 0, lost: false };
+  /**
+   * A place from which entry `next` comes next, of one who has been given
+   * everything up to `delivered`.
+   */
+  open(next: number, delivered: number): Cursor {
+    const cursor = { next, delivered, lost: false };
     this.#open.add(cursor);
     return cursor;
   }

@@ -53,6 +53,8 @@ export interface Followed {
 export interface AskedFollow {
   /** The first entry; undefined for the log's first one at the first step. */
   readonly from: number | undefined;
+  /** What was given before: it stands behind this entry. */
+  readonly delivered: number;
   /** Ends it. */
   readonly signal: AbortSignal | undefined;
   /** Only what is durable. */
@@ -69,7 +71,7 @@ const FOLLOW_OPTIONS = ["from", "signal", "durable", "zeroCopy"];
 export function readFollow(
   options: FollowOptions & { live?: boolean | undefined } | undefined,
   log: Bounds,
-  usual: { zeroCopy: boolean; stream?: boolean },
+  usual: { zeroCopy: boolean; stream?: boolean; delivered?: number },
 ): AskedFollow {
   const fail = (name: string, value: unknown, expected: string) =>
     new TypeError(
@@ -91,6 +93,7 @@ export function readFollow(
   if (typeof live !== "boolean") throw fail("live", live, "true or false");
   return {
     from: readFrom(from, log),
+    delivered: from === "end" ? log.nextIndex - 1 : usual.delivered ?? 0,
     signal,
     durable,
     zeroCopy: checkZeroCopy(given.zeroCopy) ?? usual.zeroCopy,
@@ -117,7 +120,7 @@ export async function* followEntries(
   asked: AskedFollow,
 ): AsyncGenerator<Entry, void, undefined> {
   const { signal } = asked;
-  const cursor = log.cursors.open(asked.from ?? firstOf(log.bounds));
+  const cursor = openCursor(log, asked);
   try {
     for (;;) {
       const state = stepOf(log, asked, cursor);
@@ -135,6 +138,10 @@ export async function* followEntries(
   } finally {
     log.cursors.close(cursor);
   }
+}
+
+function openCursor(log: Followed, { from, delivered }: AskedFollow): Cursor {
+  return log.cursors.open(from ?? firstOf(log.bounds), delivered);
 }
 
 /** How large a batch may be. */
@@ -164,7 +171,7 @@ export async function* followBatches(
   asked: AskedFollow,
   limits: BatchLimits,
 ): AsyncGenerator<Entry[], void, undefined> {
-  const cursor = log.cursors.open(asked.from ?? firstOf(log.bounds));
+  const cursor = openCursor(log, asked);
   try {
     for (;;) {
       const state = stepOf(log, asked, cursor);

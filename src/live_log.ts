@@ -10,212 +10,29 @@
  * @module
  */
 
-import { outOfRange } from "./calls.ts";
-import { walkBack } from "./catch_up.ts";
-import type { Entry } from "./entry.ts";
-import { EntryReader, type EntrySource } from "./entry_reader.ts";
-import {
-  ChecksumMismatchError,
-  SegmentNotFoundError,
-  WalError,
-} from "./errors.ts";
-import { readManifest } from "./folder.ts";
-import { LIVE_STATE } from "./format.ts";
-import { type FoundLog, type LogFacts, warnOfIndex } from "./found_log.ts";
-import { readTail } from "./live_tail.ts";
-import { type LiveSnapshot, LiveView } from "./live_view.ts";
+import { closedError } from "./calls.ts";
+import type { Consumer, ConsumerOptions } from "./consumer.ts";
+import { EntryReader } from "./entry_reader.ts";
+import { findLog, type LiveParts, LiveState } from "./live_state.ts";
+import { LiveView } from "./live_view.ts";
 import { LiveWait } from "./live_wait.ts";
-import { LogState } from "./log_state.ts";
-import type { Logger } from "./logger.ts";
-import { missingLog, openLogFolder } from "./look.ts";
-import type { Manifest } from "./manifest.ts";
+import { openLogFolder } from "./look.ts";
 import { type ReaderParts, WalReader } from "./reader.ts";
 import type { CheckedReaderOptions } from "./reader_options.ts";
-import type { SegmentInfo } from "./report.ts";
-import { encoderFor, soundLog } from "./still_log.ts";
-import type { StorageDirectory, StoragePort } from "./storage.ts";
+import { ReaderConsumers } from "./reader_consumers.ts";
+import type { ConsumerInfo, SegmentInfo } from "./report.ts";
+import { encoderFor } from "./still_log.ts";
+import type { StoragePort } from "./storage.ts";
 import { Wakeups } from "./wakeups.ts";
-
-/** Files come and go while a writer works; not this often in one call. */
-const TRIES_MAX = 20;
-
-/** How a log is found whose writer lives. */
-const FOUND_LIVE: FoundLog["report"] = {
-  outcome: "clean",
-  entryCount: 0,
-  segmentsScanned: 1,
-  tornBytes: 0,
-  gaps: [],
-};
-
-/** What a live log is made with. */
-interface LiveParts {
-  readonly storage: StoragePort;
-  readonly folder: StorageDirectory;
-  readonly manifest: Manifest;
-  readonly view: LiveView;
-  readonly state: LogState;
-  /** What the disk says, while no writer shows anything. */
-  readonly facts: LogFacts | undefined;
-  /** How it was found. */
-  readonly report: FoundLog["report"];
-  /** The page as it was before the state was made. */
-  readonly seen: LiveSnapshot | undefined;
-  /** The page that the state was made from, if it was. */
-  readonly shown: LiveSnapshot | undefined;
-}
-
-/** Keeps a reader's state where the live page is. */
-class LiveState implements EntrySource {
-  /** Set once after making. */
-  reader!: EntryReader;
-  /** What the log says of itself in errors; set once after making. */
-  log!: WalReader;
-  /** Whether it is closed. */
-  closed = false;
-  readonly #parts: LiveParts;
-  readonly #state: LogState;
-  #shown: LiveSnapshot | undefined;
-  /** A page of which it is not known whether it is of this boot. */
-  #unproven: LiveSnapshot | undefined;
-  #diskIndex: number | undefined;
-  #behind: WalError | undefined;
-
-  constructor(parts: LiveParts) {
-    this.#parts = parts;
-    this.#state = parts.state;
-    this.#shown = parts.shown;
-    this.#unproven = parts.seen;
-    if (parts.shown !== undefined) this.#readOn(parts.shown);
-  }
-
-  /** The last entry that no power cut takes back, or the one before all. */
-  get durableIndex(): number {
-    const last = this.#state.nextIndex - 1;
-    if (this.#shown !== undefined) {
-      return Math.min(this.#shown.durableIndex, last);
-    }
-    const { facts } = this.#parts;
-    if (facts === undefined || facts.closed) return last;
-    this.#diskIndex ??= facts.durableIndex();
-    return Math.min(this.#diskIndex, last);
-  }
-
-  /** Why it cannot read on, if it cannot. */
-  get behind(): WalError | undefined {
-    return this.#behind;
-  }
-
-  /** Whether there is something that `refresh` has not seen. */
-  changed(): boolean {
-    return !this.closed && this.#parts.view.changed();
-  }
-
-  /** Goes where the page is. */
-  refresh(): void {
-    const { view } = this.#parts;
-    let failure: unknown;
-    for (let tries = 0; tries < TRIES_MAX; tries++) {
-      const due = failure !== undefined || this.#behind !== undefined ||
-        this.changed();
-      if (this.closed || !due) return;
-      const snapshot = view.look();
-      // A page that is being changed is looked at again by the next call.
-      if (snapshot === undefined || !this.#isTrusted(snapshot)) return;
-      try {
-        this.#goTo(snapshot);
-        return;
-      } catch (error) {
-        if (!(error instanceof WalError)) throw error;
-        failure = error;
-      }
-    }
-    throw failure;
-  }
-
-  /** What another boot has shown may never have reached the disk. */
-  #isTrusted(snapshot: LiveSnapshot): boolean {
-    const { manifest, storage } = this.#parts;
-    const { logId, boot, session } = snapshot.chain;
-    if (logId !== manifest.logId) return false;
-    const own = storage.bootId();
-    if (own !== "") return boot === own;
-    // A page that changes is written now.
-    const before = this.#unproven ?? this.#shown;
-    this.#unproven = snapshot;
-    return this.#shown !== undefined || before?.end !== snapshot.end ||
-      before?.chain.session !== session;
-  }
-
-  #goTo(snapshot: LiveSnapshot): void {
-    const { generation, firstIndex } = snapshot.chain;
-    const state = this.#state;
-    if (!this.#isSameChain(snapshot)) {
-      const last = state.nextIndex - 1;
-      const before = state.generation;
-      const found = walkBack(this.#parts, snapshot, state.segments, before);
-      state.adopt(found.segments, { generation, firstIndex });
-      if (found.cutAfter < last) state.cursors.cut(found.cutAfter);
-      this.#shown = snapshot;
-      this.#readOn(snapshot);
-      const now = state.nextIndex - 1;
-      if (now < last) state.cursors.cut(now);
-      return;
-    }
-    this.#shown = snapshot;
-    this.#readOn(snapshot);
-  }
-
-  #isSameChain({ chain, end }: LiveSnapshot): boolean {
-    const shown = this.#shown?.chain;
-    const { active, firstIndex } = this.#state;
-    return shown !== undefined && shown.session === chain.session &&
-      chain.generation === shown.generation &&
-      chain.number === active.number && chain.salt === active.identity.salt &&
-      chain.firstIndex === firstIndex && end >= active.end;
-  }
-
-  /** Counts what was published in the growing segment. */
-  #readOn({ end }: LiveSnapshot): void {
-    const { active } = this.#state;
-    this.#behind = undefined;
-    if (end === active.end) return;
-    active.file.load();
-    if (readTail(active, end)) return;
-    const { path, lastIndex } = active;
-    const index = lastIndex + 1;
-    this.#behind = new ChecksumMismatchError(
-      `Cannot read entry ${index}: its frame at offset ${active.end} of ` +
-        `"${path}" is damaged though it was published, expected sound bytes`,
-      { index, segment: path, offset: active.end },
-    );
-  }
-
-  /** See `EntrySource`: files may go while they are read. */
-  read(index: number, zeroCopy: boolean): Entry {
-    for (let tries = 0;; tries++) {
-      try {
-        return this.reader.read(index, zeroCopy);
-      } catch (error) {
-        const gone = error instanceof SegmentNotFoundError ||
-          error instanceof ChecksumMismatchError;
-        if (!gone || tries >= TRIES_MAX || !this.changed()) throw error;
-      }
-      this.refresh();
-      const { firstIndex, nextIndex } = this.#state;
-      if (index < firstIndex || index >= nextIndex) {
-        throw outOfRange(this.log, `read entry ${index}`, index);
-      }
-    }
-  }
-}
 
 /** A log that is read while somebody else may write it. */
 export class LiveLog extends WalReader {
   readonly #live: LiveState;
   readonly #wait: LiveWait;
+  readonly #consumers: ReaderConsumers;
   readonly #wakeups: Wakeups;
   readonly #parts: LiveParts;
+  #freed = false;
 
   /** Made by `openLiveLog`. */
   constructor(parts: LiveParts, reader: ReaderParts, live: LiveState) {
@@ -232,6 +49,22 @@ export class LiveLog extends WalReader {
     });
     reader.wakeups.source = this.#wait;
     this.#wakeups = reader.wakeups;
+    this.#consumers = live.consumers = new ReaderConsumers({
+      storage,
+      path: folder.path,
+      logId: parts.manifest.logId,
+      followed: {
+        bounds: this,
+        cursors: parts.state.cursors,
+        wakeups: reader.wakeups,
+        isClosed: () => live.closed,
+        stuck: () => live.behind,
+        read: (index, zeroCopy) => live.read(index, zeroCopy),
+      },
+      zeroCopy: reader.zeroCopy,
+      logger: parts.logger,
+      state: () => live.refreshed(),
+    });
   }
 
   /** "closed" once it was. */
@@ -254,21 +87,46 @@ export class LiveLog extends WalReader {
     return segments.map((info, i) => ({ ...info, sealed: i < last }));
   }
 
-  /** Frees its files, and ends its followers. */
-  override close(): Promise<void> {
-    this.closeSync();
-    return Promise.resolve();
+  /** Opens a consumer, or makes it; in this process alone. */
+  override consumer(
+    name: string,
+    options?: ConsumerOptions,
+  ): Promise<Consumer> {
+    return this.#consumers.open(name, options);
   }
 
-  /** The blocking twin of `close`. */
+  /** All consumers, by name. */
+  override consumers(): ConsumerInfo[] {
+    if (this.#live.closed) throw closedError(this.directory);
+    return this.#consumers.list();
+  }
+
+  /** Ends its followers, waits for its consumers, and frees its files. */
+  override async close(): Promise<void> {
+    this.#end();
+    await this.#consumers.idle();
+    this.#free();
+  }
+
+  /** The blocking twin of `close`; consumers wait no more. */
   override closeSync(): void {
-    if (this.#live.closed) return;
+    this.#end();
+    this.#free();
+  }
+
+  #end(): void {
     this.#live.closed = true;
     this.#wait.close();
+    this.#wakeups.wake();
+  }
+
+  #free(): void {
+    if (this.#freed) return;
+    this.#freed = true;
+    this.#consumers.close();
     super.closeSync();
     this.#parts.view.close();
     this.#parts.folder.close();
-    this.#wakeups.wake();
   }
 }
 
@@ -317,52 +175,4 @@ export function openLiveLog(
     folder.close();
     throw error;
   }
-}
-
-/** The log as a living writer shows it; else as it lies on the disk. */
-function findLog(
-  storage: StoragePort,
-  folder: StorageDirectory,
-  view: LiveView,
-  logger: Logger | undefined,
-): LiveParts {
-  const base = { storage, folder, view };
-  let seen: LiveSnapshot | undefined;
-  for (let tries = 0; tries < TRIES_MAX; tries++) {
-    seen = view.look();
-    const shown = seen !== undefined && isShown(storage, seen);
-    const manifest = shown ? readManifest(folder) : undefined;
-    if (seen === undefined || seen.chain.logId !== manifest?.logId) break;
-    try {
-      const { segments } = walkBack({ folder, manifest }, seen, [], 0);
-      const { firstIndex, generation } = seen.chain;
-      const damaged = warnOfIndex(logger);
-      const nextSegment = manifest.nextSegment;
-      const facts = { segments, firstIndex, generation, nextSegment, damaged };
-      const state = new LogState(facts);
-      const report = FOUND_LIVE;
-      return {
-        ...base,
-        manifest,
-        state,
-        facts: undefined,
-        report,
-        seen,
-        shown: seen,
-      };
-    } catch (error) {
-      // The writer has gone on; or the log is damaged, which the disk tells.
-      if (!(error instanceof WalError)) throw error;
-    }
-  }
-  const { state, facts, report } = soundLog(folder, logger);
-  const manifest = readManifest(folder);
-  if (manifest === undefined) throw missingLog("read", folder.path);
-  return { ...base, manifest, state, facts, report, seen, shown: undefined };
-}
-
-/** Whether a writer of this boot has it open, or died without closing it. */
-function isShown(storage: StoragePort, { chain }: LiveSnapshot): boolean {
-  const boot = storage.bootId();
-  return boot !== "" && chain.boot === boot && chain.state === LIVE_STATE.open;
 }

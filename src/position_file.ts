@@ -16,6 +16,7 @@ import { CONSUMER_RECORD_OFFSETS } from "./format.ts";
 import type {
   StorageDirectory,
   StorageFile,
+  StorageLock,
   Syncable,
   SyncDone,
 } from "./storage.ts";
@@ -26,6 +27,18 @@ export interface Watch {
   readonly index: number;
   /** Whether it was taken away. */
   lost: boolean;
+}
+
+/** What makes positions durable. */
+export interface PositionRounds extends Syncable {
+  /** Why nothing can be made durable any more, if so. */
+  readonly failure: Error | undefined;
+  /** A file or a folder waits for the next sync. */
+  touchOther(file: Syncable): void;
+  /** So do the names in the log's folder. */
+  touchNames(): void;
+  /** Nothing can be made durable any more. */
+  fail(cause: unknown, what?: string): void;
 }
 
 /** The position of one consumer, in memory and on the disk. */
@@ -44,6 +57,8 @@ export class PositionFile implements Syncable {
   removed = false;
   /** Nobody uses it: its file is closed once all is durable. */
   resting = true;
+  /** What keeps others from it, for as long as it is used or written. */
+  lock: StorageLock | undefined;
   readonly #directory: StorageDirectory;
   readonly #owner: PositionOwner;
   readonly #watches = new Set<Watch>();
@@ -210,6 +225,7 @@ export class PositionFile implements Syncable {
   /** It is gone from the folder: nothing of it is synced any more. */
   remove(): void {
     this.removed = true;
+    this.resting = true;
     this.close();
   }
 
@@ -223,5 +239,14 @@ export class PositionFile implements Syncable {
     this.#closeWhenIdle = false;
     this.#file?.close();
     this.#file = undefined;
+    if (!this.resting) return;
+    this.lock?.release();
+    this.lock = undefined;
+  }
+
+  /** Whether all that is known of it is what the file holds. */
+  get idle(): boolean {
+    return this.resting && this.#syncing === 0 && this.lock === undefined &&
+      this.#durable === this.#wanted.sequence;
   }
 }

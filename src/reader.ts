@@ -5,9 +5,10 @@
  */
 
 import { checkWhole, closedError, outOfRange } from "./calls.ts";
+import type { Consumer, ConsumerOptions } from "./consumer.ts";
 import type { Entry } from "./entry.ts";
 import type { EntrySource } from "./entry_reader.ts";
-import { IndexOutOfRangeError } from "./errors.ts";
+import { IndexOutOfRangeError, WalFailedError } from "./errors.ts";
 import {
   type AskedFollow,
   type Followed,
@@ -23,7 +24,12 @@ import {
   readRange,
   readZeroCopy,
 } from "./read_options.ts";
-import type { RecoveryReport, SegmentInfo, WalStats } from "./report.ts";
+import type {
+  ConsumerInfo,
+  RecoveryReport,
+  SegmentInfo,
+  WalStats,
+} from "./report.ts";
 import { findFirst, termTarget, timeTarget } from "./seek.ts";
 import type { StoragePort } from "./storage.ts";
 import type { Wakeups } from "./wakeups.ts";
@@ -330,8 +336,30 @@ export class WalReader {
       unsyncedCount: 0,
       appendNs: none,
       syncNs: none,
-      consumers: [],
+      consumers: this.consumers(),
     };
+  }
+
+  /**
+   * Opens the consumer of this name, or makes it: a position in the log that
+   * outlives the process. Only one may have it open, in whatever process.
+   * @throws {WalLockedError} (rejects) when it is open already
+   * @throws {IndexOutOfRangeError} (rejects) when `from` is not in the log
+   * @throws {WalFailedError} (rejects) in a log that is salvaged
+   */
+  consumer(_name: string, _options?: ConsumerOptions): Promise<Consumer> {
+    return Promise.reject(
+      new WalFailedError(
+        `Cannot open consumer of "${this.directory}": a salvaged log has gaps, ` +
+          `expected one that was repaired`,
+      ),
+    );
+  }
+
+  /** All consumers, by name; none in a log that is salvaged. */
+  consumers(): ConsumerInfo[] {
+    this.#check();
+    return [];
   }
 
   /** Frees the log's files and memory; entries already read stay good. */

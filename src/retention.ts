@@ -63,7 +63,15 @@ export class Retention {
     if (this.#running) return;
     const { state } = this.#parts;
     const excess = this.#excess();
-    const free = Math.min(excess, this.#unheld());
+    if (excess === 0) return;
+    let free: number;
+    try {
+      free = Math.min(excess, this.#unheld());
+    } catch (error) {
+      // Whoever cannot be asked may need everything.
+      this.#parts.logger?.warn("Retention could not see consumers", error);
+      return;
+    }
     if (free < excess) this.#tellHeld(excess - free);
     const last = state.segments[free - 1];
     // A segment that was ended without an entry goes with the next one.
@@ -106,7 +114,7 @@ export class Retention {
   /** How many segments at the front no consumer needs any more. */
   #unheld(): number {
     const { state, consumers } = this.#parts;
-    const slowest = consumers.slowest();
+    const slowest = consumers.slowest(state);
     let count = 0;
     for (const { lastIndex } of state.segments) {
       if (lastIndex > slowest.position) break;
@@ -116,7 +124,8 @@ export class Retention {
   }
 
   #tellHeld(count: number): void {
-    const { name, position } = this.#parts.consumers.slowest();
+    const { consumers, state } = this.#parts;
+    const { name, position } = consumers.slowest(state);
     // Once for each place where one stands: it may stand there for ever.
     const place = `"${name}" at ${position}`;
     if (place === this.#told) return;

@@ -132,11 +132,12 @@ export interface StorageDirectory extends Syncable {
   /** Makes the names inside a sub-folder durable. Blocks. */
   syncFolder(name: string): void;
   /**
-   * Becomes the one writer of this folder, or throws `WalLockedError`. The
-   * death of the process frees it. `verify` below is asked again before the
-   * first write.
+   * Becomes the one holder of a lock in this folder, or throws
+   * `WalLockedError`: "LOCK" is the writer's, and files of that name may
+   * appear. The death of the process frees it. `verify` below is asked again
+   * before the first write.
    */
-  lock(): StorageLock;
+  lock(name?: string): StorageLock;
   /**
    * Calls `action` soon after anybody has written into a file with `writeAt`
    * (stores into a mapping are not seen), until the returned function is

@@ -233,11 +233,17 @@ export class SyncRounds implements Syncable {
     }
     const round = this.#begin();
     this.#running = round;
-    syncAll(this.#syncables(round), (error) => {
+    try {
+      syncAll(this.#syncables(round), (error) => {
+        this.#running = undefined;
+        if (error === undefined) this.#succeed(round);
+        else this.fail(error);
+      });
+    } catch (error) {
+      // Nobody stands above a round to whom it could be thrown.
       this.#running = undefined;
-      if (error === undefined) this.#succeed(round);
-      else this.fail(error);
-    });
+      this.fail(error);
+    }
   }
 
   #begin(): Round {

@@ -265,12 +265,15 @@ export class Wal extends WalReader {
    * @throws {WalLockedError} (rejects) when it is open already
    * @throws {IndexOutOfRangeError} (rejects) when `from` is not in the log
    */
-  consumer(name: string, options?: ConsumerOptions): Promise<Consumer> {
+  override consumer(
+    name: string,
+    options?: ConsumerOptions,
+  ): Promise<Consumer> {
     return this.#own.start(openConsumer(this.#own.consumerLog, name, options));
   }
 
   /** All consumers, by name. */
-  consumers(): ConsumerInfo[] {
+  override consumers(): ConsumerInfo[] {
     this.#appends.checkOpen();
     return this.#parts.consumers.list(this.#state);
   }
@@ -329,7 +332,6 @@ export class Wal extends WalReader {
       unsyncedCount: this.#state.nextIndex - 1 - durableIndex,
       appendNs: this.#appends.latency.percentiles(),
       syncNs: latency.percentiles(),
-      consumers: this.consumers(),
     };
   }
 

@@ -54,6 +54,8 @@ export class Workings {
       ...parts,
       bounds: face,
       followed: this.#followed(face),
+      reach: (index) => this.#reach(index),
+      checkOpen: () => appends.checkOpen(),
       checkWritable: () => appends.checkWritable(),
       start: (steps) => this.start(steps),
     };
@@ -74,6 +76,13 @@ export class Workings {
       isClosed: () => writer.ended,
       read: (index, zeroCopy) => entries.read(index, zeroCopy),
     };
+  }
+
+  *#reach(index: number): Steps<void> {
+    const { rounds, state } = this.#parts;
+    // A log that begins anew is not there before its first segment is.
+    const covered = rounds.covers(state.segments[0]!);
+    if (index > rounds.durableIndex || !covered) yield [rounds];
   }
 
   #retain(face: LogFace): Retention | undefined {

@@ -132,27 +132,27 @@ export class SimulatedDirectory implements StorageDirectory {
     });
   }
 
-  lock(): StorageLock {
+  lock(name = "LOCK"): StorageLock {
     this.#check("lock", "");
-    const folder = this.#folder;
+    const { holders } = this.#folder;
     const control = this.#control;
     const path = this.path;
     const locked = (found: string) =>
       new WalLockedError(`Cannot lock "${path}": ${found}`, {
         pid: undefined,
       });
-    if (folder.holder !== undefined) {
+    if (holders.has(name)) {
       throw locked("another writer has it, expected none");
     }
     const holder = {};
-    folder.holder = holder;
+    holders.set(name, holder);
     return {
       verify(): void {
         control.check("lock", path);
-        if (folder.holder !== holder) throw locked("it was taken away");
+        if (holders.get(name) !== holder) throw locked("it was taken away");
       },
       release(): void {
-        if (folder.holder === holder) folder.holder = undefined;
+        if (holders.get(name) === holder) holders.delete(name);
       },
     };
   }

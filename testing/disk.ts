@@ -14,7 +14,7 @@ type Bytes = Uint8Array<ArrayBuffer>;
 export class Folder {
   readonly live: Map<string, Node> = new Map<string, Node>();
   readonly durable: Map<string, Node> = new Map<string, Node>();
-  holder: object | undefined;
+  readonly holders: Map<string, object> = new Map();
 }
 
 /** What a name stands for. */

@@ -77,12 +77,9 @@ export class Uncertain<T> {
     );
     for (const [nth, { change, cut, ahead, done }] of this.#events.entries()) {
       if (cut?.state === "void") continue;
-      // What may not be there yet is written when it gets its name: a cut was
-      // promised without it, and is applied again by what the chain tells.
-      const settled = done && !found.has(undefined as T);
       const certain = cut === undefined
         ? done
-        : isThere(cut) && (settled || nth >= newest);
+        : isThere(cut) && (done || nth >= newest);
       const possible = cut === undefined || ahead;
       const changed = [...found].map(change);
       if (certain) found = new Set(changed);

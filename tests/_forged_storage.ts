@@ -66,7 +66,7 @@ export class ForgedStorage implements StoragePort {
   outside: AccessOutside | undefined;
   /** Files and folders that are open now. */
   readonly open: Set<object> = new Set();
-  locked = false;
+  readonly locks: Set<string> = new Set();
 
   constructor(files: Files, random: Random, mapped: boolean) {
     this.files = files;
@@ -197,16 +197,17 @@ class ForgedDirectory implements StorageDirectory {
     queueMicrotask(done);
   }
 
-  lock(): StorageLock {
-    const storage = this.#storage;
-    if (storage.locked) {
+  lock(name = "LOCK"): StorageLock {
+    const { locks } = this.#storage;
+    const path = this.#prefix + name;
+    if (locks.has(path)) {
       throw new WalLockedError("It is locked", { pid: undefined });
     }
-    storage.locked = true;
+    locks.add(path);
     return {
       verify(): void {},
       release(): void {
-        storage.locked = false;
+        locks.delete(path);
       },
     };
   }

@@ -52,7 +52,9 @@ function consumerFiles(place: Place): string[] {
   if (!listFiles(place)!.includes("consumers")) return [];
   return inFolder(
     place,
-    (folder) => folder.list("consumers").map(({ name }) => name).sort(),
+    (folder) =>
+      folder.list("consumers").map(({ name }) => name)
+        .filter((name) => !/^\..*\.lock(\.owner)?$/.test(name)).sort(),
   );
 }
 

@@ -182,7 +182,7 @@ function inMemory(files: Files, random: Random): Place {
       for (const open of storage.open) {
         throw new Error(`open: ${(open as { name?: string }).name}`);
       }
-      assert(!storage.locked, "it is left locked");
+      assert(storage.locks.size === 0, "it is left locked");
     },
     [Symbol.dispose](): void {},
   };

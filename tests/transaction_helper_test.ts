@@ -308,7 +308,7 @@ describe("Wal.transaction(): what happens meanwhile", () => {
       const run = watching(async (tx) => {
         tx.add("a");
         await turn();
-        disk.clockSim.advance(cleaned === "by timer" ? 5000 : 600);
+        disk.clock.advance(cleaned === "by timer" ? 5000 : 600);
         if (cleaned === "by call") wal.cleanupExpiredTransactions();
         return "too late";
       });

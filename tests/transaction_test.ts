@@ -248,12 +248,12 @@ describe("Transaction: what is stored", () => {
     const wal = await settled(disk, place.open());
     const tx = wal.beginTransaction({ timeoutMs: 1_000_000 });
     tx.add("early");
-    disk.clockSim.advance(50_000);
+    disk.clock.advance(50_000);
     tx.add({ data: "late", timestamp: undefined });
-    disk.clockSim.advance(50_000);
+    disk.clock.advance(50_000);
     const conflict = tx.commit({ expectedIndex: 7 });
     await assertRejects(() => conflict, IndexConflictError);
-    disk.clockSim.advance(50_000);
+    disk.clock.advance(50_000);
     const before = disk.clock.nowMs();
     await settled(disk, tx.commit());
     const after = disk.clock.nowMs();
@@ -273,7 +273,7 @@ describe("Transaction: what is stored", () => {
     disk.failNext("create", "ENOSPC");
     await assertRejects(() => tx.commit(), StorageError);
     await settled(disk, wal.append({ data: "term", term: 4 }));
-    disk.clockSim.advance(5000);
+    disk.clock.advance(5000);
     const before = disk.clock.nowMs();
     await settled(disk, tx.commit());
     assertGreaterOrEqual(wal.get(3).timestamp.getTime(), before);
@@ -1330,10 +1330,10 @@ describe("Transaction: its time", () => {
       const done = <T>(promise: Promise<T>) => settled(disk, promise);
       const wal = await done(twin.open(place));
       const tx = wal.beginTransaction({ timeoutMs: 1000 });
-      disk.clockSim.advance(900);
+      disk.clock.advance(900);
       tx.add("a");
       assertEquals(tx.state, "pending");
-      disk.clockSim.advance(100);
+      disk.clock.advance(100);
       assertEquals(tx.state, "aborted");
       assertEquals(wal.getTransactionState(tx.id), "aborted");
       const { expiresAt } = tx;
@@ -1370,9 +1370,9 @@ describe("Transaction: its time", () => {
       tx.add("a");
       const left = tx.expiresAt.getTime() - disk.clock.nowMs();
       // The commit looks at the clock once before it decides.
-      disk.clockSim.advance(left - 2);
+      disk.clock.advance(left - 2);
       assertEquals(await done(twin.commit(tx)), [1]);
-      disk.clockSim.advance(10_000);
+      disk.clock.advance(10_000);
       assertEquals(tx.state, "committed");
       assertThrows(() => tx.add("b"), TransactionNotPendingError);
       await assertRejects(() => twin.commit(tx), TransactionNotPendingError);
@@ -1386,11 +1386,11 @@ describe("Transaction: its time", () => {
     const wal = await settled(disk, place.open());
     const tx = wal.beginTransaction({ timeoutMs: 1000 });
     tx.rollback();
-    disk.clockSim.advance(10_000);
+    disk.clock.advance(10_000);
     assertThrows(() => tx.add("b"), TransactionNotPendingError);
     await assertRejects(() => tx.commit(), TransactionNotPendingError);
     const late = wal.beginTransaction({ timeoutMs: 1000 });
-    disk.clockSim.advance(10_000);
+    disk.clock.advance(10_000);
     late[Symbol.dispose]();
     late[Symbol.dispose]();
     assertEquals(late.state, "aborted");
@@ -1402,14 +1402,14 @@ describe("Transaction: its time", () => {
     const { disk, ...place } = simulatedPlace();
     const wal = await settled(disk, place.open());
     const tx = wal.beginTransaction({ timeoutMs: 1000 });
-    const slow = acting(() => disk.clockSim.advance(2000));
+    const slow = acting(() => disk.clock.advance(2000));
     assertThrows(() => tx.add(slow), TransactionExpiredError);
     assertEquals([tx.state, tx.size], ["aborted", 0]);
     const other = wal.beginTransaction({ timeoutMs: 1000 });
     other.add("a");
     const options = {
       get durable(): boolean {
-        disk.clockSim.advance(2000);
+        disk.clock.advance(2000);
         return true;
       },
     };
@@ -1437,7 +1437,7 @@ describe("Transaction: its time", () => {
     const short = [1, 2, 3].map(() => wal.beginTransaction({ timeoutMs: 500 }));
     const long = wal.beginTransaction({ timeoutMs: 100_000 });
     assertEquals(wal.cleanupExpiredTransactions(), 0);
-    disk.clockSim.advance(1000);
+    disk.clock.advance(1000);
     assertEquals(wal.activeTransactionCount, 4);
     assertEquals(wal.cleanupExpiredTransactions(), 3);
     assertEquals(wal.activeTransactionCount, 1);
@@ -1463,17 +1463,17 @@ describe("Transaction: its time", () => {
       const intervalMs = asked ?? 300_000;
       const tx = wal.beginTransaction({ timeoutMs: 10 });
       const long = wal.beginTransaction({ timeoutMs: 10 * intervalMs });
-      disk.clockSim.advance(intervalMs - 100);
+      disk.clock.advance(intervalMs - 100);
       assertEquals(wal.activeTransactionCount, 2, `${asked}`);
-      disk.clockSim.advance(200);
+      disk.clock.advance(200);
       assertEquals(wal.activeTransactionCount, 1);
       assertThrows(() => tx.add("a"), TransactionExpiredError);
       assertThrows(() => wal.getTransaction(tx.id), TransactionNotFoundError);
       assertStrictEquals(wal.getTransaction(long.id), long);
       const other = wal.beginTransaction({ timeoutMs: 10 });
-      disk.clockSim.advance(intervalMs);
+      disk.clock.advance(intervalMs);
       assertEquals([wal.activeTransactionCount, other.state], [1, "aborted"]);
-      disk.clockSim.advance(10 * intervalMs);
+      disk.clock.advance(10 * intervalMs);
       assertEquals([wal.activeTransactionCount, long.state], [0, "aborted"]);
       await settled(disk, wal.close());
     }

@@ -32,7 +32,13 @@ npm run mutants -- [options]
 `.trim();
 
 /** What is no part of the source. */
-const LEFT_OUT = [".git", "node_modules", "coverage"];
+const LEFT_OUT = [
+  ".git",
+  "node_modules",
+  "coverage",
+  "bench/peers/node_modules",
+  "bench/.cache",
+];
 
 /**
  * What checking types needs, copied: a link could be followed by whatever the
