@@ -151,7 +151,7 @@ describe("WalReader.readable()", () => {
     const reason = { why: "enough" };
     ending.abort(reason);
     for (const one of [step, aborted.closed]) {
-      await one.then(
+      await soon<unknown>(one).then(
         () => assert(false, "the signal was aborted"),
         (thrown) => assertStrictEquals(thrown, reason),
       );
@@ -310,7 +310,7 @@ describe("WalReader.readable(): demand", () => {
     release.at(-1)!();
     await turn();
     for (const one of release) one();
-    await piped;
+    await soon(piped);
     assertLessOrEqual(passed, 7);
   });
 });
@@ -363,7 +363,7 @@ describe("piping", () => {
     for (const zeroCopy of [false, true]) {
       await using target = await memoryLog();
       const stream = source.readable({ live: false, zeroCopy });
-      await stream.pipeTo(target.writable());
+      await soon(stream.pipeTo(target.writable()));
       const of = (wal: Wal) =>
         Array.from(wal, ({ index, term, timestampNs, data }) => ({
           index,
@@ -382,9 +382,8 @@ describe("piping", () => {
     const expected = entries(300).map((text, i) => text.padEnd(i * 3, "."));
     await source.appendBatch(expected);
     await using target = await place.open({ sync: "never" });
-    await source.readable({ live: false }).pipeTo(
-      target.writable({ maxUnsyncedBytes: 10_000 }),
-    );
+    const stream = source.readable({ live: false });
+    await soon(stream.pipeTo(target.writable({ maxUnsyncedBytes: 10_000 })));
     assertEquals(texts(target), expected);
     assertEquals(target.durableIndex, 300);
     assertEquals(target.stats().unsyncedBytes, 0);
@@ -402,7 +401,7 @@ describe("piping", () => {
     assertEquals(texts(target), entries(23));
     assertFalse(await isSettled(piped));
     await source.close();
-    await piped;
+    await soon(piped);
     await target.append("it is still open");
   });
 
@@ -414,8 +413,9 @@ describe("piping", () => {
         if (entry.index % 2 === 0) controller.enqueue(entry.text().slice(6));
       },
     });
-    await source.readable({ live: false }).pipeThrough(even)
+    const piped = source.readable({ live: false }).pipeThrough(even)
       .pipeTo(target.writable());
+    await soon(piped);
     assertEquals(
       texts(target),
       Array.from({ length: 25 }, (_, i) => `${2 * i + 2}`),
@@ -436,7 +436,10 @@ describe("piping", () => {
     let decoded = "";
     const stream = wal.readable({ live: false }).pipeThrough(data)
       .pipeThrough(new TextDecoderStream());
-    for await (const part of stream) decoded += part;
+    const collect = async () => {
+      for await (const part of stream) decoded += part;
+    };
+    await soon(collect());
     assertEquals(decoded, text);
   });
 
@@ -462,7 +465,7 @@ describe("piping", () => {
     await source.append("not reached");
     const stream = source.readable();
     const piped = stream.pipeTo(target.writable());
-    await assertRejects(() => piped, InvalidEntryError);
+    await assertRejects(() => soon(piped), InvalidEntryError);
     assertEquals(texts(target), entries(9));
     assertFalse(stream.locked);
     assertEquals<unknown>(await stream.getReader().read(), DONE);
