@@ -8,7 +8,7 @@
  */
 
 import { outOfRange } from "./calls.ts";
-import { walkBack } from "./catch_up.ts";
+import { walkBack, type WalkParts } from "./catch_up.ts";
 import type { Entry } from "./entry.ts";
 import type { EntryReader, EntrySource } from "./entry_reader.ts";
 import {
@@ -229,22 +229,9 @@ export function findLog(
     const manifest = shown ? readManifest(folder) : undefined;
     if (seen === undefined || seen.chain.logId !== manifest?.logId) break;
     try {
-      const { segments } = walkBack({ folder, manifest }, seen, [], 0);
-      const { firstIndex, generation } = seen.chain;
-      const damaged = warnOfIndex(logger);
-      const nextSegment = manifest.nextSegment;
-      const facts = { segments, firstIndex, generation, nextSegment, damaged };
-      const state = new LogState(facts);
-      const report = FOUND_LIVE;
-      return {
-        ...base,
-        manifest,
-        state,
-        facts: undefined,
-        report,
-        seen,
-        shown: seen,
-      };
+      const state = shownState({ folder, manifest }, seen, logger);
+      const found = { facts: undefined, report: FOUND_LIVE, seen, shown: seen };
+      return { ...base, manifest, state, ...found };
     } catch (error) {
       // The writer has gone on; or the log is damaged, which the disk tells.
       if (!(error instanceof WalError)) throw error;
@@ -254,6 +241,22 @@ export function findLog(
   const manifest = readManifest(folder);
   if (manifest === undefined) throw missingLog("read", folder.path);
   return { ...base, manifest, state, facts, report, seen, shown: undefined };
+}
+
+/** The segments that a page shows, the growing one open to be read on. */
+function shownState(
+  parts: WalkParts,
+  shown: LiveSnapshot,
+  logger: Logger | undefined,
+): LogState {
+  const { segments } = walkBack(parts, shown, [], 0);
+  const { firstIndex, generation } = shown.chain;
+  const damaged = warnOfIndex(logger);
+  const { nextSegment } = parts.manifest;
+  const facts = { segments, firstIndex, generation, nextSegment, damaged };
+  const state = new LogState(facts);
+  state.active.file.load();
+  return state;
 }
 
 /** Whether a writer of this boot has it open, or died without closing it. */
