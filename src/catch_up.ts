@@ -11,6 +11,7 @@ import { type ChainSegment, checkMember } from "./chain.ts";
 import { SegmentNotFoundError, WalCorruptedError } from "./errors.ts";
 import { readCandidate } from "./folder.ts";
 import { HEADER_BYTES, segmentName } from "./format.ts";
+import type { LiveChain } from "./live_page.ts";
 import type { LiveSnapshot } from "./live_view.ts";
 import type { Manifest } from "./manifest.ts";
 import { Segment } from "./segment.ts";
@@ -62,7 +63,34 @@ export function walkBack(
   found.reverse();
   const kept = met === undefined ? [] : known.slice(0, known.indexOf(met) + 1);
   const cutAfter = cutOf(known, kept, found, generation, chain.generation);
-  return { segments: [...kept, ...attach(parts, kept, found)], cutAfter };
+  const segments = [...kept, ...attach(parts, kept, found)];
+  return {
+    segments: [...broughtBack(parts, segments, chain), ...segments],
+    cutAfter,
+  };
+}
+
+/**
+ * Segments in front of those that were known: a death of the writer undoes a
+ * removal that was not promised yet.
+ */
+function broughtBack(
+  parts: WalkParts,
+  segments: readonly Segment[],
+  { firstIndex }: LiveChain,
+): Segment[] {
+  const found: Segment[] = [];
+  let next: ChainSegment = segments[0]!;
+  while (next.link.baseIndex > firstIndex && next.link.previousNumber > 0) {
+    const { link } = next;
+    const { previousNumber, previousSalt } = link;
+    const member = readMember(parts, previousNumber, previousSalt, next);
+    const { previousEnd, previousLastIndex } = link;
+    const { folder } = parts;
+    found.push(new Segment(folder, member, previousEnd, previousLastIndex));
+    next = member;
+  }
+  return found.reverse();
 }
 
 /** A growing segment is known only if its entries are counted one by one. */
