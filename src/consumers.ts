@@ -17,6 +17,7 @@ import {
 } from "./consumer_record.ts";
 import { closedError } from "./calls.ts";
 import {
+  StorageError,
   UnsupportedFormatError,
   WalCorruptedError,
   WalLockedError,
@@ -32,6 +33,7 @@ import type { Logger } from "./logger.ts";
 import { PositionFile, type PositionRounds } from "./position_file.ts";
 import {
   damagedFile,
+  lockConsumer,
   lockedError,
   lockName,
   readPositionFile,
@@ -204,7 +206,7 @@ export class Consumers {
   #tryLock(file: PositionFile): boolean {
     if (file.lock !== undefined) return true;
     try {
-      file.lock = this.#openFolder().lock(lockName(file.name));
+      file.lock = lockConsumer(this.#openFolder(), file.name);
       return true;
     } catch (error) {
       if (error instanceof WalLockedError) return false;
@@ -240,7 +242,12 @@ export class Consumers {
 
   /** Where each stands, by name. */
   list(log: LogState): ConsumerInfo[] {
-    this.look();
+    try {
+      this.look();
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      this.#parts.logger?.warn("Consumers are shown as last seen", error);
+    }
     const files = [...this.#files.values()]
       .sort((a, b) => a.name < b.name ? -1 : 1);
     return files.map((file) => {
@@ -280,13 +287,8 @@ export class Consumers {
     if (this.#locks.has(name)) throw lockedError(name, undefined);
     if (!this.#isThere()) this.#makeFolder();
     const directory = this.#openFolder();
-    let lock = this.#files.get(name)?.lock;
-    try {
-      lock ??= directory.lock(lockName(name));
-    } catch (error) {
-      if (!(error instanceof WalLockedError)) throw error;
-      throw lockedError(name, error.pid);
-    }
+    const held = this.#files.get(name)?.lock;
+    const lock = held ?? lockConsumer(directory, name);
     this.#locks.set(name, lock);
     try {
       this.look();

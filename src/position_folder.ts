@@ -12,7 +12,7 @@ import {
 } from "./errors.ts";
 import { CONSUMER_FILE_BYTES, FORMAT_VERSION } from "./format.ts";
 import { PositionFile } from "./position_file.ts";
-import type { StorageDirectory } from "./storage.ts";
+import type { StorageDirectory, StorageLock } from "./storage.ts";
 
 /** A consumer's file; throws when it is damaged, or of a newer version. */
 export function readPositionFile(
@@ -42,6 +42,19 @@ export function readPositionFile(
       `this library reads it`,
     { found: version, supported: [`version ${FORMAT_VERSION}`] },
   );
+}
+
+/** Takes a consumer for this process, or throws `WalLockedError`. */
+export function lockConsumer(
+  directory: StorageDirectory,
+  name: string,
+): StorageLock {
+  try {
+    return directory.lock(lockName(name));
+  } catch (error) {
+    if (!(error instanceof WalLockedError)) throw error;
+    throw lockedError(name, error.pid);
+  }
 }
 
 /** The lock of a consumer: no consumer has such a name. */

@@ -27,7 +27,7 @@ const SEED = seedOf();
 const DEPTH = LENGTH > 2 ? 2 : 1;
 const JUDGE = { seed: SEED, depth: DEPTH, fine: LENGTH > 2 };
 /** The core is the same everywhere: one runtime does the whole, others that. */
-const EVERY = "Deno" in globalThis || LENGTH > 2 ? 1 : 4;
+const EVERY = "Deno" in globalThis || LENGTH > 2 ? 1 : 12;
 
 /** One workload, run in one way. */
 interface Run {

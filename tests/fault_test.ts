@@ -147,7 +147,11 @@ const cases = WORKLOADS.slice(0, COUNT).flatMap((workload) =>
     [true, false].map((blocking) => ({ workload, mode: { mapped, blocking } }))
   )
 );
-const mine = cases.filter((_, nth) => nth % SHARD.count === SHARD.nth);
+// With each change Deno does all of them, the others what differs most.
+const few = !("Deno" in globalThis) && COUNT === 1 && SHARD.count === 1;
+const mine = cases.filter((_, nth) =>
+  few ? nth % 3 === 0 : nth % SHARD.count === SHARD.nth
+);
 
 for (const { workload, mode } of mine) {
   const name = `${workload.name}, ${mode.mapped ? "mapped" : "files"}, ` +
