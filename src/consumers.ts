@@ -149,10 +149,9 @@ export class Consumers {
         error instanceof UnsupportedFormatError;
       if (!unusable) throw error;
       // It holds nobody back but itself: the log can be opened without it.
-      const known = this.#damaged.has(name);
+      if (this.#damaged.has(name)) return;
       this.#files.delete(name);
       this.#damaged.set(name, error);
-      if (known) return;
       this.#parts.logger?.warn(`Consumer "${name}" cannot be read`, error);
     }
   }
@@ -256,7 +255,7 @@ export class Consumers {
     });
   }
 
-  /** Where it stands; who uses it elsewhere may not know of a cut yet. */
+  /** Who uses it elsewhere may not know of a cut yet. */
   #keptOf({ position, wanted }: PositionFile, log: LogState): number {
     return keptOf(position, wanted.generation, log.segments);
   }
@@ -287,8 +286,7 @@ export class Consumers {
     if (this.#locks.has(name)) throw lockedError(name, undefined);
     if (!this.#isThere()) this.#makeFolder();
     const directory = this.#openFolder();
-    const held = this.#files.get(name)?.lock;
-    const lock = held ?? lockConsumer(directory, name);
+    const lock = this.#files.get(name)?.lock ?? lockConsumer(directory, name);
     this.#locks.set(name, lock);
     try {
       this.look();

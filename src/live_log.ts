@@ -152,6 +152,7 @@ export function openLiveLog(
       encoder,
       verifyReads,
     });
+    const wakeups = live.wakeups = new Wakeups(storage.clock);
     const ms = (storage.clock.monotonicNs() - startNs) / 1e6;
     const reader: ReaderParts = {
       directory: folder.path,
@@ -159,9 +160,10 @@ export function openLiveLog(
       state,
       entries: live,
       zeroCopy,
-      wakeups: new Wakeups(storage.clock),
+      wakeups,
       refresh: () => live.refresh(),
       stuck: () => live.behind,
+      attempt: (work) => live.attempt(work),
       recovery: {
         ...parts.report,
         entryCount: state.entryCount,

@@ -29,6 +29,7 @@ import type { WalReader } from "./reader.ts";
 import type { ReaderConsumers } from "./reader_consumers.ts";
 import { soundLog } from "./still_log.ts";
 import type { StorageDirectory, StoragePort } from "./storage.ts";
+import type { Wakeups } from "./wakeups.ts";
 
 /** Files come and go while a writer works; not this often in one call. */
 const TRIES_MAX = 20;
@@ -66,6 +67,8 @@ export class LiveState implements EntrySource {
   reader!: EntryReader;
   /** What the log says of itself in errors; set once after making. */
   log!: WalReader;
+  /** Those who wait; set once after making. */
+  wakeups!: Wakeups;
   /** Those that are open here; set once after making. */
   consumers!: ReaderConsumers;
   /** Whether it is closed. */
@@ -164,10 +167,12 @@ export class LiveState implements EntrySource {
       this.#readOn(snapshot);
       const now = state.nextIndex - 1;
       if (now < last) state.cursors.cut(now);
-      return;
+    } else {
+      this.#shown = snapshot;
+      this.#readOn(snapshot);
     }
-    this.#shown = snapshot;
-    this.#readOn(snapshot);
+    // Whoever waits may have been overtaken by the call that looked.
+    queueMicrotask(() => this.wakeups.wake());
   }
 
   #isSameChain({ chain, end }: LiveSnapshot): boolean {
@@ -195,22 +200,57 @@ export class LiveState implements EntrySource {
     );
   }
 
-  /** See `EntrySource`: files may go while they are read. */
+  /** See `EntrySource`. */
   read(index: number, zeroCopy: boolean): Entry {
+    return this.attempt(() => {
+      const { firstIndex, nextIndex } = this.#state;
+      if (index >= firstIndex && index < nextIndex) {
+        return this.reader.read(index, zeroCopy);
+      }
+      throw outOfRange(this.log, `read entry ${index}`, index);
+    });
+  }
+
+  /** Reads what may go while it is read: then the log is another one now. */
+  attempt<T>(work: () => T): T {
     for (let tries = 0;; tries++) {
       try {
-        return this.reader.read(index, zeroCopy);
+        return work();
       } catch (error) {
         const gone = error instanceof SegmentNotFoundError ||
           error instanceof ChecksumMismatchError;
-        if (!gone || tries >= TRIES_MAX || !this.changed()) throw error;
-      }
-      this.refresh();
-      const { firstIndex, nextIndex } = this.#state;
-      if (index < firstIndex || index >= nextIndex) {
-        throw outOfRange(this.log, `read entry ${index}`, index);
+        if (!gone || !this.#lookAgain(tries)) throw error;
       }
     }
+  }
+
+  /** Whether the state may be another one than the time before. */
+  #lookAgain(tries: number): boolean {
+    if (tries > TRIES_MAX) return false;
+    const { view } = this.#parts;
+    if (this.changed()) {
+      this.refresh();
+      return true;
+    }
+    if (!view.changing) return false;
+    // A moment, unless a death has left it so: then the disk tells.
+    if (tries === TRIES_MAX) this.#goTo(this.#onDisk());
+    return true;
+  }
+
+  /** What a page would show of the log as it lies on the disk. */
+  #onDisk(): LiveSnapshot {
+    const { folder, logger, manifest } = this.#parts;
+    const { state, facts } = soundLog(folder, logger);
+    const { active, firstIndex, generation } = state;
+    const { number, identity: { salt }, end } = active;
+    const { logId } = manifest;
+    const { open } = LIVE_STATE;
+    const who = { logId, boot: "", session: "", state: open };
+    const chain = { ...who, firstIndex, generation, number, salt };
+    const shown = { chain, end, durableIndex: facts.durableIndex() };
+    state.close();
+    return shown;
   }
 }
 

@@ -69,6 +69,13 @@ export class LiveView {
       view.getUint32(LIVE.sequence, true) !== this.#sequence;
   }
 
+  /** Whether the page is being changed, or was left so by a death. */
+  get changing(): boolean {
+    if (this.#page === undefined) return false;
+    this.#fetch();
+    return this.#page.view.getUint32(LIVE.sequence, true) % 2 === 1;
+  }
+
   /** Looks; undefined where there is no page or it is just being changed. */
   look(): LiveSnapshot | undefined {
     const page = this.#usable();

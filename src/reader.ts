@@ -30,7 +30,7 @@ import type {
   SegmentInfo,
   WalStats,
 } from "./report.ts";
-import { findFirst, termTarget, timeTarget } from "./seek.ts";
+import { findFirst, type Target, termTarget, timeTarget } from "./seek.ts";
 import type { StoragePort } from "./storage.ts";
 import type { Wakeups } from "./wakeups.ts";
 
@@ -52,6 +52,8 @@ export interface ReaderParts {
   readonly wakeups: Wakeups;
   /** Brings the state up to what a writer elsewhere shows. */
   readonly refresh?: (() => void) | undefined;
+  /** Reads again what a writer elsewhere took away meanwhile. */
+  readonly attempt?: (<T>(work: () => T) => T) | undefined;
   /** Why it cannot read on there, if it cannot. */
   readonly stuck?: (() => Error | undefined) | undefined;
 }
@@ -284,14 +286,20 @@ export class WalReader {
    */
   findByTime(time: Date | bigint): number | undefined {
     this.#check();
-    return findFirst(this.#state, timeTarget(time));
+    return this.#find(timeTarget(time));
   }
 
   /** The first entry in log order whose term is at least `term`; likewise. */
   findByTerm(term: number): number | undefined {
     this.#check();
     checkWhole("find by term", "term", term);
-    return findFirst(this.#state, termTarget(term));
+    return this.#find(termTarget(term));
+  }
+
+  #find(target: Target): number | undefined {
+    const work = () => findFirst(this.#state, target);
+    const { attempt } = this.#parts;
+    return attempt === undefined ? work() : attempt(work);
   }
 
   /** All entries in order. */
