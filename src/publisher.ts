@@ -271,8 +271,8 @@ function wordsOf(bytes: Uint8Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
 }
 
 /**
- * Tells readers, before the folder is changed without a publisher, that what
- * the page says counts no more; they look for another one.
+ * Tells readers, before the log is changed without a publisher, that what the
+ * page says counts no more: they go by what lies on the disk.
  */
 export function retireLivePage(folder: StorageDirectory): void {
   const file = folder.open(LIVE_NAME, "write");
@@ -282,5 +282,4 @@ export function retireLivePage(folder: StorageDirectory): void {
   } finally {
     file.close();
   }
-  folder.remove(LIVE_NAME);
 }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { retireLivePage } from "./publisher.ts";
 import type { Kept } from "./damage.ts";
 import { cutLog, type CutPlan, planCut } from "./cut_log.ts";
 import { MANIFEST_NAME, segmentName } from "./format.ts";
@@ -194,6 +195,8 @@ function* repairByCut(tools: Tools): Steps<Outcome> {
   const { directory, plan } = tools;
   const { remains, survey, cut } = plan;
   if (cut === undefined) return yield* repairManifest(tools, plan.manifest);
+  // A writer that died may have shown readers what is taken out now.
+  retireLivePage(directory);
   const manifest = yield* cutLog(tools, remains, survey, cut);
   if (manifest !== undefined) {
     yield* installManifest(directory, manifest);
