@@ -81,6 +81,14 @@ export const SUITES = [
     unit: "disks",
   },
   {
+    id: "E-1",
+    title: "readers beside a live writer",
+    file: "tests/readers_test.ts",
+    smoke: 10,
+    long: 600,
+    unit: "seconds",
+  },
+  {
     id: "F-1",
     title: "forged files",
     file: "tests/fuzz_test.ts",
