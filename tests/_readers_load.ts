@@ -26,7 +26,7 @@ const MEMORY_FOLDER = "/dev/shm";
 /** No answer comes later. */
 const ANSWER_MS = 120_000;
 const PROCESSES = 3;
-const LIFE_MS = 1200;
+const LIFE_MS = 800;
 const KINDS = HAS_FFI ? ["mapped", "files"] as const : ["files"] as const;
 
 /** What was seen. */

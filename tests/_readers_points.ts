@@ -187,6 +187,16 @@ class Follower {
   }
 }
 
+/** A reader may find out only while it reads that entries were cut off. */
+function viewLate(reader: WalReader): string {
+  try {
+    return viewOf(reader);
+  } catch (error) {
+    if (!(error instanceof IndexOutOfRangeError)) throw error;
+    return viewOf(reader);
+  }
+}
+
 /** Everybody who looks at one log. */
 class Watch {
   readonly #scene: Scene;
@@ -249,7 +259,7 @@ class Watch {
     if (point % this.#stride === 0) {
       const stale = this.#stale.shift();
       if (stale !== undefined) {
-        this.#check("a stale reader", where, () => viewOf(stale));
+        this.#check("a stale reader", where, () => viewLate(stale));
         stale.closeSync();
       }
     }
@@ -410,7 +420,11 @@ export interface ReaderCall {
   readonly name: string;
   /** Whether the reader is opened by the call itself. */
   readonly opens: boolean;
-  run(scene: Scene, tap: Tap, reader: WalReader): Outcome;
+  run(
+    scene: Scene,
+    tap: Tap,
+    reader: WalReader,
+  ): Outcome | Promise<Outcome>;
 }
 
 /** What a call of a reader gave. */
@@ -477,7 +491,39 @@ export const READER_CALLS: readonly ReaderCall[] = [
       return {};
     },
   },
+  {
+    name: "follow",
+    opens: false,
+    run: (_scene, _tap, reader) => followAll(reader),
+  },
 ];
+
+/** All that there is, one after the other. */
+async function followAll(reader: WalReader): Promise<Outcome> {
+  const ending = new AbortController();
+  const entries = reader.follow({ signal: ending.signal });
+  let last: Told | undefined;
+  let quiet = false;
+  const run = (async () => {
+    for await (const entry of entries) {
+      quiet = false;
+      const told = readTold(entry);
+      if (last !== undefined) checkNext(last, told);
+      last = told;
+    }
+  })();
+  run.catch(() => quiet = true);
+  while (!quiet) {
+    quiet = true;
+    await hops(20);
+  }
+  const over = new Error("it has all that there is");
+  ending.abort(over);
+  await run.catch((error) => {
+    if (error !== over) throw error;
+  });
+  return {};
+}
 
 /** A reader's call with an operation of the writer at its `at`th call. */
 export interface ReaderCase {
@@ -526,10 +572,13 @@ export async function runReaderCase(
   };
   let outcome: Outcome = {};
   try {
-    outcome = call.run(scene, tap!, reader as WalReader);
+    outcome = await call.run(scene, tap!, reader as WalReader);
   } catch (error) {
     // Taken away while it was read: that is said so.
-    const told = acted && !call.opens && error instanceof IndexOutOfRangeError;
+    const told = acted && !call.opens &&
+      error instanceof IndexOutOfRangeError &&
+      // A follower waits for what is not there.
+      (call.name !== "follow" || error.reason !== "absent");
     if (!told) throw error;
   }
   tap!.hook = undefined;
