@@ -263,6 +263,7 @@ describe("openWal(): options", () => {
       transactionCleanupIntervalMs: 300_000,
       maxEntryBytes: 16 * 1024 * 1024,
       verifyReads: true,
+      zeroCopy: false,
       directoryMode: 0o750,
       fileMode: 0o640,
     });
@@ -498,9 +499,12 @@ describe("mod.ts", () => {
         "consumers",
         "durableIndex",
         "entries",
+        "findByTerm",
+        "findByTime",
         "firstIndex",
         "flush",
         "flushSync",
+        "follow",
         "get",
         "getRange",
         "getTransaction",
@@ -508,6 +512,7 @@ describe("mod.ts", () => {
         "lastIndex",
         "length",
         "nextIndex",
+        "readable",
         "reset",
         "resetSync",
         "rotate",
@@ -520,6 +525,8 @@ describe("mod.ts", () => {
         "truncateAfterSync",
         "truncateBefore",
         "truncateBeforeSync",
+        "view",
+        "writable",
       ]);
       assertEquals(Object.keys(wal).sort(), ["directory", "recovery"]);
     },
