@@ -287,7 +287,7 @@ export const MUTANTS = [
     name: "the manifest of an open log says closed",
     killer: "A-1",
     edits: [[
-      "src/open.ts",
+      "src/start.ts",
       "yield* keeper.install(given, false);",
       "yield* keeper.install(given, true);",
     ]],
