@@ -171,8 +171,8 @@ function checkOutside(
   what: string,
 ): void {
   const after = snapshot(scene.root);
-  // A segment is written in place, through whatever other names it has.
-  const through = thing.sound === true && name.startsWith("segment_");
+  // These are written in place, through whatever other names they have.
+  const through = thing.sound === true && /^(segment_|live$)/.test(name);
   const kept = Object.keys(before).filter((path) =>
     (path.startsWith("./outside") && !through) ||
     path.startsWith("./log/notes") ||
