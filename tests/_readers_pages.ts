@@ -18,7 +18,7 @@ import {
 import type { Window } from "../src/frame.ts";
 import type { Random } from "../testing/mod.ts";
 import { assert, assertEquals } from "./_assert.ts";
-import { readTold, type Told } from "./_readers_entry.ts";
+import { readTold, type Told, TOLD_BYTES } from "./_readers_entry.ts";
 import { type Scene, type Setup, setUp } from "./_readers_scene.ts";
 import { Tap } from "./_readers_tap.ts";
 
@@ -94,6 +94,11 @@ export const LIES: readonly Lie[] = [
   end("an end beyond the frames", (found) => found + 4096),
   end("an end beyond the file", () => 2 ** 30),
   end("an end inside of a frame", (found) => Math.max(4096, found - 16)),
+  // Frames of the smallest entries take 40 bytes more.
+  end(
+    "an end inside of a batch",
+    (found) => Math.max(4096, found - TOLD_BYTES - 40),
+  ),
   end("an end inside of a header", (found) => found + 8),
   end("an end at the header page", () => 4096),
   chain("another boot", () => ({ boot: OTHER })),
@@ -196,6 +201,9 @@ function look(
   attempt(counts, () => {
     assert(reader.lastIndex <= Math.max(0, ...told.keys()), "a last index");
     assert(reader.durableIndex <= Math.max(0, ...told.keys()), "durable");
+    const next = told.get(reader.lastIndex + 1);
+    const whole = reader.lastIndex === 0 || (next?.position ?? 0) === 0;
+    assert(whole, `the log ends inside of a batch, at ${reader.lastIndex}`);
     reader.segments();
     reader.stats();
     reader.findByTime(0n);

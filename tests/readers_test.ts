@@ -26,7 +26,9 @@ import {
 } from "./_readers_points.ts";
 import { LIES, type PageCounts, runLie } from "./_readers_pages.ts";
 import { OPERATIONS, SETUPS } from "./_readers_scene.ts";
-import { RUNTIMES, THIS_RUNTIME } from "./_storages.ts";
+import { NAMES, runNamed, THINGS } from "./_readers_names.ts";
+import { RUNTIMES, temporaryFolder, THIS_RUNTIME } from "./_storages.ts";
+import { REAL } from "./_wal.ts";
 
 const FILE = "tests/readers_test.ts";
 const SECONDS = budgetOf({ smoke: 10, long: 600 });
@@ -203,5 +205,26 @@ describe("E-1 readers beside a live writer", () => {
     }
     report("lies", counts);
     assertGreater(counts.right, 0);
+  });
+
+  it("take nothing else for a page", OPTIONS, () => {
+    const cases = REAL.flatMap((storage) =>
+      NAMES.flatMap((name) =>
+        Object.keys(THINGS).map((thing) => ({ ...storage, name, thing }))
+      )
+    );
+    const some = chosen(cases, 8, 6);
+    for (const { kind, make, name, thing } of some) {
+      using folder = temporaryFolder();
+      try {
+        runNamed(folder.path, make, name, thing);
+      } catch (error) {
+        const what = `E-1 "${name}" is ${thing} [${kind}]`;
+        throw new Error(`${what}: ${(error as Error).message}`, {
+          cause: error,
+        });
+      }
+    }
+    report("names", { cases: some.length });
   });
 });
