@@ -210,6 +210,8 @@ export class ReadersLoad implements AsyncDisposable {
   readonly #readers: Speaker[];
   /** Started ahead: a start takes long. */
   #next: Speaker;
+  /** The one that lives now. */
+  #writer: Speaker | undefined;
   #life = 0;
 
   constructor(seed: number) {
@@ -262,7 +264,7 @@ export class ReadersLoad implements AsyncDisposable {
 
   /** Starts the next life of the writer. */
   async #live(path: string): Promise<Speaker> {
-    const writer = this.#next;
+    const writer = this.#writer = this.#next;
     this.#next = this.#startWriter();
     const kind = this.#random.pick(KINDS);
     const life = ++this.#life;
@@ -312,7 +314,9 @@ export class ReadersLoad implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.#next, ...this.#readers].map((one) => one.stop()));
+    const all = [this.#next, ...this.#readers];
+    if (this.#writer !== undefined) all.push(this.#writer);
+    await Promise.all(all.map((one) => one.stop()));
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }
