@@ -45,12 +45,16 @@ const FLIPS = BITS < EVERY_BIT ? BITS : SMOKE_BITS;
 /** Bits in one test. */
 const PART = 500;
 const WORKER = "worker";
+const SHOWN = ["live", "wake"];
 /** Where the consumer stands, and where it stood before. */
 const POSITIONS = { last: 9, before: 5 } as const;
 
 /** A closed log of several segments, and older states of its files. */
 interface Subject {
+  /** What the log is made of. */
   readonly files: Files;
+  /** What it has shown to readers. */
+  readonly shown: Files;
   readonly expected: readonly Expected[];
   readonly history: readonly Files[];
 }
@@ -64,7 +68,7 @@ function makeSubject(seed: number): Subject {
   const data = () => random.bytes(random.int(200));
   let wal = openWalSync(LOG, options);
   const keep = () => {
-    history.push(takeFiles(disk));
+    history.push(ownFiles(takeFiles(disk)));
   };
   for (let i = 0; i < 100; i++) wal.appendSync({ data: data(), term: i });
   wal.truncateBeforeSync(5);
@@ -84,8 +88,16 @@ function makeSubject(seed: number): Subject {
   for (let i = 0; i < 3; i++) transaction.add(data());
   transaction.commitSync();
   wal.closeSync();
-  const files = takeFiles(disk);
-  return { files, expected: expectAll(plantFiles(files)), history };
+  const all = takeFiles(disk);
+  const files = ownFiles(all);
+  const shown = new Map([...all].filter(([name]) => !files.has(name)));
+  const expected = expectAll(plantFiles(files));
+  return { files, shown, expected, history };
+}
+
+/** Without what readers are shown: it is no part of the log. */
+function ownFiles(files: Files): Files {
+  return new Map([...files].filter(([name]) => !SHOWN.includes(name)));
 }
 
 const subject = makeSubject(SEED);
@@ -306,6 +318,36 @@ describe("A-3 damage: a cleanly closed log", () => {
     report("sizes");
   });
 
+  it("[F65] whatever becomes of what readers are shown, the log is right", () => {
+    const random = new Random(SEED, 5);
+    const other = makeSubject(SEED + 1);
+    assertEquals([...subject.shown.keys()], SHOWN);
+    for (const [name, bytes] of subject.shown) {
+      const put = (what: string, damaged: Uint8Array<ArrayBuffer>) => {
+        const kind = check(`${name}: ${what}`, (files) => {
+          for (const [one, own] of subject.shown) files.set(one, own.slice());
+          files.set(name, damaged);
+        });
+        assertEquals(kind, "right", `${name}: ${what}`);
+      };
+      for (let at = 0; at < 200; at++) {
+        const flipped = bytes.slice();
+        flipped[at]! ^= 1 << random.int(8);
+        put(`byte ${at}`, flipped);
+      }
+      for (const size of [0, 1, 100, 4095, 4096, 4097, 8192]) {
+        const sized = new Uint8Array(size);
+        sized.set(bytes.subarray(0, size));
+        put(`${size} bytes`, sized);
+        random.fill(sized);
+        put(`${size} bytes of garbage`, sized);
+      }
+      put("another log's", other.shown.get(name)!.slice());
+      for (const [from, own] of subject.files) put(from, own.slice());
+    }
+    report("what readers are shown");
+  });
+
   it("[F27] any damage to index and footer is repaired by reading", () => {
     for (const [name, bytes] of subject.files) {
       if (name === "manifest") continue;
@@ -449,10 +491,11 @@ describe("A-3 damage: a cleanly closed log", () => {
 
 /** A closed log of one segment of 64 KiB. */
 function oneSegment(): Subject {
-  const files = makeLog((wal) => {
+  const files = ownFiles(makeLog((wal) => {
     for (let i = 0; i < 70; i++) wal.appendSync(`${i}`.repeat(i));
-  });
-  return { files, expected: expectAll(plantFiles(files)), history: [] };
+  }));
+  const expected = expectAll(plantFiles(files));
+  return { files, shown: new Map(), expected, history: [] };
 }
 
 /** A closed log with a consumer that has moved twice. */
