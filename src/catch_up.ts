@@ -57,17 +57,31 @@ export function walkBack(
     const { link } = member;
     // The segment that holds the first entry begins the chain.
     if (link.baseIndex <= chain.firstIndex) break;
-    if (link.previousNumber === 0) break;
+    // Numbers rise along a chain, and end at its beginning.
+    if (link.previousNumber === 0 || link.previousNumber >= number) break;
     number = link.previousNumber;
   }
   found.reverse();
   const kept = met === undefined ? [] : known.slice(0, known.indexOf(met) + 1);
+  const front = broughtBack(parts, kept[0] ?? found[0]!, chain);
+  const first = front[0] ?? kept[0] ?? found[0]!;
+  if (first.link.baseIndex > chain.firstIndex) throw noBeginning(parts, first);
+  // Nothing can be missing any more: now what was known may be changed.
   const cutAfter = cutOf(known, kept, found, generation, chain.generation);
-  const segments = [...kept, ...attach(parts, kept, found)];
-  return {
-    segments: [...broughtBack(parts, segments, chain), ...segments],
-    cutAfter,
-  };
+  const segments = [...front, ...kept, ...attach(parts, kept, found)];
+  return { segments, cutAfter };
+}
+
+function noBeginning(
+  { folder }: WalkParts,
+  { name, link }: ChainSegment,
+): WalCorruptedError {
+  const segment = `${folder.path}/${name}`;
+  return new WalCorruptedError(
+    `Cannot read log: "${segment}" begins the chain with entry ` +
+      `${link.baseIndex}, expected one that holds the log's first entry`,
+    { segment, offset: 0, firstLostIndex: 0, lastLostIndex: 0 },
+  );
 }
 
 /**
@@ -76,11 +90,11 @@ export function walkBack(
  */
 function broughtBack(
   parts: WalkParts,
-  segments: readonly Segment[],
+  first: ChainSegment,
   { firstIndex }: LiveChain,
 ): Segment[] {
   const found: Segment[] = [];
-  let next: ChainSegment = segments[0]!;
+  let next = first;
   while (next.link.baseIndex > firstIndex && next.link.previousNumber > 0) {
     const { link } = next;
     const { previousNumber, previousSalt } = link;

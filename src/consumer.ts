@@ -229,12 +229,15 @@ export class Consumer implements ConsumerInfo {
     }
     checkNames("follow options", options ?? {}, names);
     const { signal, zeroCopy } = (options ?? {}) as FollowOptions;
-    const { bounds, zeroCopy: usual } = this.#log;
+    const { followed, zeroCopy: usual } = this.#log;
     const { position } = this;
     const from = position + 1;
     const given = { signal, zeroCopy, from, durable: true };
     // What it was given in earlier lives may be taken away, too.
-    return readFollow(given, bounds, { zeroCopy: usual, delivered: position });
+    return readFollow(given, followed, {
+      zeroCopy: usual,
+      delivered: position,
+    });
   }
 
   get #followed(): Followed {

@@ -17,7 +17,9 @@ export interface Cursor {
 
 /** The followers of one open log. */
 export class Cursors {
-  readonly #open = new Set<Cursor>();
+  /** Whoever never takes a step does not end either: nobody is kept. */
+  readonly #open = new Set<WeakRef<Cursor>>();
+  readonly #refs = new WeakMap<Cursor, WeakRef<Cursor>>();
 
   /**
    * A place from which entry `next` comes next, of one who has been given
@@ -25,19 +27,23 @@ export class Cursors {
    */
   open(next: number, delivered: number): Cursor {
     const cursor = { next, delivered, lost: false };
-    this.#open.add(cursor);
+    const ref = new WeakRef(cursor);
+    this.#open.add(ref);
+    this.#refs.set(cursor, ref);
     return cursor;
   }
 
   /** Ends it. */
   close(cursor: Cursor): void {
-    this.#open.delete(cursor);
+    this.#open.delete(this.#refs.get(cursor)!);
   }
 
   /** Everything above `index` was taken away. */
   cut(index: number): void {
-    for (const cursor of this.#open) {
-      if (cursor.delivered > index) cursor.lost = true;
+    for (const ref of this.#open) {
+      const cursor = ref.deref();
+      if (cursor === undefined) this.#open.delete(ref);
+      else if (cursor.delivered > index) cursor.lost = true;
     }
   }
 }

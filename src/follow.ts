@@ -33,10 +33,22 @@ export interface FollowOptions {
   zeroCopy?: boolean | undefined;
 }
 
+/** A log at one moment: several looks may see several logs. */
+export interface Moment {
+  /** The first entry, or the one that comes first. */
+  readonly firstIndex: number;
+  /** The entry that comes next. */
+  readonly nextIndex: number;
+  /** The last durable entry, or one before the first. */
+  readonly durableIndex: number;
+}
+
 /** What following asks of the log. */
 export interface Followed {
   /** What errors say of it. */
-  readonly bounds: Bounds & { readonly durableIndex: number };
+  readonly bounds: Bounds;
+  /** How it is now. */
+  look(): Moment;
   /** Where followers stand. */
   readonly cursors: Cursors;
   /** Tells of changes. */
@@ -51,10 +63,8 @@ export interface Followed {
 
 /** Follow options, checked and filled in. */
 export interface AskedFollow {
-  /** The first entry; undefined for the log's first one at the first step. */
-  readonly from: number | undefined;
-  /** What was given before: it stands behind this entry. */
-  readonly delivered: number;
+  /** Where it stands, from the call on. */
+  readonly cursor: Cursor;
   /** Ends it. */
   readonly signal: AbortSignal | undefined;
   /** Only what is durable. */
@@ -65,12 +75,14 @@ export interface AskedFollow {
   readonly until: number;
 }
 
+/** A place that the first step gives: the log's first entry then. */
+const UNPLACED = -Infinity;
 const FOLLOW_OPTIONS = ["from", "signal", "durable", "zeroCopy"];
 
 /** Reads and checks the options of following. */
 export function readFollow(
   options: FollowOptions & { live?: boolean | undefined } | undefined,
-  log: Bounds,
+  log: Followed,
   usual: { zeroCopy: boolean; stream?: boolean; delivered?: number },
 ): AskedFollow {
   const fail = (name: string, value: unknown, expected: string) =>
@@ -91,17 +103,19 @@ export function readFollow(
     throw fail("durable", durable, "true or false");
   }
   if (typeof live !== "boolean") throw fail("live", live, "true or false");
+  const now = log.look();
+  const next = readFrom(from, now);
+  const before = from === "end" ? now.nextIndex - 1 : usual.delivered ?? 0;
   return {
-    from: readFrom(from, log),
-    delivered: from === "end" ? log.nextIndex - 1 : usual.delivered ?? 0,
+    cursor: log.cursors.open(next ?? UNPLACED, before),
     signal,
     durable,
     zeroCopy: checkZeroCopy(given.zeroCopy) ?? usual.zeroCopy,
-    until: live ? Infinity : log.nextIndex - 1,
+    until: live ? Infinity : now.nextIndex - 1,
   };
 }
 
-function readFrom(from: unknown, log: Bounds): number | undefined {
+function readFrom(from: unknown, log: Moment): number | undefined {
   if (from === "start") return undefined;
   if (from === "end") return log.nextIndex;
   if (typeof from === "string") {
@@ -119,8 +133,7 @@ export async function* followEntries(
   log: Followed,
   asked: AskedFollow,
 ): AsyncGenerator<Entry, void, undefined> {
-  const { signal } = asked;
-  const cursor = openCursor(log, asked);
+  const { signal, cursor } = asked;
   try {
     for (;;) {
       const state = stepOf(log, asked, cursor);
@@ -129,9 +142,9 @@ export async function* followEntries(
         await log.wakeups.wait(signal);
         continue;
       }
-      const entry = log.read(cursor.next, asked.zeroCopy);
+      const entry = tryRead(log, cursor.next, asked.zeroCopy);
       // A reader may have found out only now that it was cut off.
-      if (cursor.lost) continue;
+      if (entry === undefined || cursor.lost) continue;
       cursor.delivered = cursor.next++;
       yield entry;
     }
@@ -140,8 +153,42 @@ export async function* followEntries(
   }
 }
 
-function openCursor(log: Followed, { from, delivered }: AskedFollow): Cursor {
-  return log.cursors.open(from ?? firstOf(log.bounds), delivered);
+/** An entry that is there; undefined when it went while it was read. */
+function tryRead(
+  log: Followed,
+  index: number,
+  zeroCopy: boolean,
+): Entry | undefined {
+  try {
+    return log.read(index, zeroCopy);
+  } catch (error) {
+    if (error instanceof IndexOutOfRangeError) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * The entries from `first` to `last`, which exist; throws when the log is cut
+ * below one of them meanwhile, for the rest would be another history.
+ */
+export function readTogether(
+  log: Followed,
+  first: number,
+  last: number,
+  zeroCopy: boolean,
+): Entry[] {
+  const cursor = log.cursors.open(first, 0);
+  const entries: Entry[] = [];
+  try {
+    for (let index = first; index <= last && !cursor.lost; index++) {
+      entries.push(log.read(index, zeroCopy));
+      cursor.delivered = index;
+    }
+  } finally {
+    log.cursors.close(cursor);
+  }
+  if (cursor.lost) throw truncatedError(log.bounds, cursor.delivered);
+  return entries;
 }
 
 /** How large a batch may be. */
@@ -171,7 +218,7 @@ export async function* followBatches(
   asked: AskedFollow,
   limits: BatchLimits,
 ): AsyncGenerator<Entry[], void, undefined> {
-  const cursor = openCursor(log, asked);
+  const { cursor } = asked;
   try {
     for (;;) {
       const state = stepOf(log, asked, cursor);
@@ -181,8 +228,7 @@ export async function* followBatches(
         continue;
       }
       const batch = readBatch(log, asked, cursor, limits);
-      if (cursor.lost) continue;
-      cursor.delivered = cursor.next - 1;
+      if (cursor.lost || batch.length === 0) continue;
       yield batch;
     }
   } finally {
@@ -198,15 +244,15 @@ function readBatch(
 ): Entry[] {
   const batch: Entry[] = [];
   let bytes = 0;
-  const last = asked.durable
-    ? log.bounds.durableIndex
-    : log.bounds.nextIndex - 1;
+  const { durableIndex, nextIndex } = log.look();
+  const last = asked.durable ? durableIndex : nextIndex - 1;
   while (batch.length < limits.maxEntries && cursor.next <= last) {
-    const entry = log.read(cursor.next, asked.zeroCopy);
+    const entry = tryRead(log, cursor.next, asked.zeroCopy);
+    if (entry === undefined || cursor.lost) break;
     bytes += entry.data.length;
     if (bytes > limits.maxBytes && batch.length > 0) break;
     batch.push(entry);
-    cursor.next++;
+    cursor.delivered = cursor.next++;
   }
   return batch;
 }
@@ -220,24 +266,19 @@ export function stepOf(
   if (asked.signal?.aborted) throw asked.signal.reason;
   if (log.isClosed()) return "end";
   const { bounds } = log;
+  // This look at a log that somebody else writes may find it cut.
+  const { firstIndex, nextIndex, durableIndex } = log.look();
+  if (cursor.next === UNPLACED) cursor.next = firstIndex;
   const { next } = cursor;
-  // These looks at a log that somebody else writes may find it cut.
-  const { nextIndex } = bounds;
-  const first = firstOf(bounds);
-  const end = asked.durable ? bounds.durableIndex : nextIndex - 1;
   if (cursor.lost) throw truncatedError(bounds, cursor.delivered);
   if (next > asked.until) return "end";
-  if (next < first) {
+  if (next < firstIndex) {
     throw outOfRange(bounds, `follow from entry ${next}`, next);
   }
-  if (next <= end) return "entry";
+  if (next <= (asked.durable ? durableIndex : nextIndex - 1)) return "entry";
   const stuck = log.stuck?.();
   if (stuck !== undefined) throw stuck;
   return next >= nextIndex && asked.until < Infinity ? "end" : "wait";
-}
-
-function firstOf(log: Bounds): number {
-  return log.firstIndex === 0 ? log.nextIndex : log.firstIndex;
 }
 
 function truncatedError(log: Bounds, index: number): IndexOutOfRangeError {

@@ -55,6 +55,10 @@ export class LiveLog extends WalReader {
       logId: parts.manifest.logId,
       followed: {
         bounds: this,
+        look: () => {
+          const { firstIndex, nextIndex } = live.refreshed();
+          return { firstIndex, nextIndex, durableIndex: live.durableIndex };
+        },
         cursors: parts.state.cursors,
         wakeups: reader.wakeups,
         isClosed: () => live.closed,
@@ -74,7 +78,7 @@ export class LiveLog extends WalReader {
 
   /** The last entry that no power cut takes back; 0 for none. */
   override get durableIndex(): number {
-    const { firstIndex } = this;
+    const { firstIndex } = this.#live.refreshed();
     const { durableIndex } = this.#live;
     return durableIndex < firstIndex ? 0 : durableIndex;
   }

@@ -120,8 +120,10 @@ export class LiveState implements EntrySource {
   /** Goes where the page is. */
   refresh(): void {
     const { view } = this.#parts;
-    let failure: unknown;
-    for (let tries = 0; tries < TRIES_MAX; tries++) {
+    let failure: WalError | undefined;
+    // What could not be followed the time before is tried once more.
+    const most = this.#behind === undefined ? TRIES_MAX : 1;
+    for (let tries = 0; tries < most; tries++) {
       const due = failure !== undefined || this.#behind !== undefined ||
         this.changed();
       if (this.closed || !due) return;
@@ -136,7 +138,9 @@ export class LiveState implements EntrySource {
         failure = error;
       }
     }
-    throw failure;
+    // What is known can still be read; whoever waits for more is told.
+    this.#behind = failure;
+    queueMicrotask(() => this.wakeups.wake());
   }
 
   /** What another boot has shown may never have reached the disk. */

@@ -200,7 +200,7 @@ export class Publisher {
     try {
       action();
     } catch (error) {
-      if (!(error instanceof StorageError)) throw error;
+      // Whatever it was: the call that has published is done.
       if (!this.#late) {
         const { logger } = this.#parts;
         logger?.warn("Readers in other processes cannot be told", error);

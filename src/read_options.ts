@@ -4,7 +4,8 @@
  * @module
  */
 
-import { checkWhole } from "./calls.ts";
+import { type Bounds, checkWhole } from "./calls.ts";
+import { IndexOutOfRangeError } from "./errors.ts";
 import { checkNames, checkZeroCopy, isObject, show } from "./checks.ts";
 
 /** Which entries to iterate over. */
@@ -82,4 +83,17 @@ export function readZeroCopy(
   }
   checkNames("read options", options, ["zeroCopy"]);
   return checkZeroCopy(options.zeroCopy) ?? usual;
+}
+
+/** Checks the ends of a range; throws when the first is above the last. */
+export function checkOrder(log: Bounds, first: number, last: number): void {
+  checkWhole("read", "first", first);
+  checkWhole("read", "last", last);
+  if (first <= last) return;
+  const { firstIndex, lastIndex } = log;
+  throw new IndexOutOfRangeError(
+    `Cannot read entries ${first} to ${last}: the first is above the last, ` +
+      `expected first <= last`,
+    { index: first, firstIndex, lastIndex, reason: "absent" },
+  );
 }

@@ -8,18 +8,21 @@ import { checkWhole, closedError, outOfRange } from "./calls.ts";
 import type { Consumer, ConsumerOptions } from "./consumer.ts";
 import type { Entry } from "./entry.ts";
 import type { EntrySource } from "./entry_reader.ts";
-import { IndexOutOfRangeError, WalFailedError } from "./errors.ts";
+import { WalFailedError } from "./errors.ts";
 import {
   type AskedFollow,
   type Followed,
   followEntries,
   type FollowOptions,
+  type Moment,
   readFollow,
+  readTogether,
   streamEntries,
 } from "./follow.ts";
 import type { LogState } from "./log_state.ts";
 import {
   type AskedRange,
+  checkOrder,
   type ReadOptions,
   readRange,
   readZeroCopy,
@@ -63,8 +66,7 @@ export interface ReaderParts {
  *
  * @example Read what was written
  * ```ts
- * import { memoryStorage, openWal } from "@walrus/wal";
- *
+ *  *
  * await using wal = await openWal("log", { storage: memoryStorage() });
  * await wal.append("one");
  * for (const entry of wal) console.log(entry.index, entry.text());
@@ -89,6 +91,7 @@ export class WalReader {
     this.#entries = parts.entries;
     this.#followed = {
       bounds: this,
+      look: () => this.#look(),
       cursors: parts.state.cursors,
       wakeups: parts.wakeups,
       isClosed: () => this.state === "closed",
@@ -101,6 +104,13 @@ export class WalReader {
   get #state(): LogState {
     this.#parts.refresh?.();
     return this.#own;
+  }
+
+  #look(): Moment {
+    // A reader's getter brings its state up to now.
+    const { durableIndex } = this;
+    const { firstIndex, nextIndex } = this.#own;
+    return { firstIndex, nextIndex, durableIndex };
   }
 
   /** Whether the log can be used: "failed" still reads. */
@@ -193,24 +203,11 @@ export class WalReader {
   ): Entry[] {
     this.#check();
     const zeroCopy = readZeroCopy(options, this.#parts.zeroCopy);
-    checkWhole("read", "first", first);
-    checkWhole("read", "last", last);
-    if (first > last) {
-      const { firstIndex, lastIndex } = this;
-      throw new IndexOutOfRangeError(
-        `Cannot read entries ${first} to ${last}: the first is above the ` +
-          `last, expected first <= last`,
-        { index: first, firstIndex, lastIndex, reason: "absent" },
-      );
-    }
+    checkOrder(this, first, last);
     const { firstIndex, nextIndex } = this.#state;
     const from = Math.max(first, firstIndex);
     const to = Math.min(last, nextIndex - 1);
-    const entries: Entry[] = [];
-    for (let index = from; index <= to; index++) {
-      entries.push(this.#entries.read(index, zeroCopy));
-    }
-    return entries;
+    return readTogether(this.#followed, from, to, zeroCopy);
   }
 
   /**
@@ -255,8 +252,7 @@ export class WalReader {
    *
    * @example Pipe the log into another one
    * ```ts
-   * import { memoryStorage, openWal } from "@walrus/wal";
-   *
+   *    *
    * await using source = await openWal("a", { storage: memoryStorage() });
    * await using target = await openWal("b", { storage: memoryStorage() });
    * await source.appendBatch(["one", "two"]);
@@ -276,7 +272,7 @@ export class WalReader {
   ): AskedFollow {
     this.#check();
     const { zeroCopy } = this.#parts;
-    return readFollow(options, this, { zeroCopy, stream });
+    return readFollow(options, this.#followed, { zeroCopy, stream });
   }
 
   /**
@@ -298,11 +294,12 @@ export class WalReader {
 
   #find(target: Target): number | undefined {
     const work = () => findFirst(this.#state, target);
-    const { attempt } = this.#parts;
-    return attempt === undefined ? work() : attempt(work);
+    return this.#parts.attempt === undefined
+      ? work()
+      : this.#parts.attempt(work);
   }
 
-  /** All entries in order. */
+  /** All in order. */
   [Symbol.iterator](): Generator<Entry, void, undefined> {
     return this.entries();
   }

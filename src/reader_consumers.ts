@@ -191,14 +191,16 @@ export class ReaderConsumers {
   /** Waits for the writer: a reader makes no entry durable. */
   *#reach(index: number): Steps<void> {
     const { followed } = this.#parts;
-    const { bounds, wakeups } = followed;
+    const { wakeups } = followed;
     const change: Syncable = {
       sync: () => this.#checkOpen(),
       syncSoon: (done) => void wakeups.wait(undefined).then(() => done()),
     };
-    while (Math.max(bounds.durableIndex, bounds.firstIndex - 1) < index) {
+    for (;;) {
+      const { firstIndex, nextIndex, durableIndex } = followed.look();
+      if (index <= Math.max(durableIndex, firstIndex - 1)) return;
       // One that a truncation takes away is no longer waited for.
-      if (bounds.nextIndex <= index) return;
+      if (nextIndex <= index) return;
       yield [change];
       this.#checkOpen();
     }

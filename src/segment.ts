@@ -153,6 +153,12 @@ export class Segment {
 
   /** Somebody else has ended it here, where frames end. */
   endAt(end: number, lastIndex: number): void {
+    if (lastIndex > this.lastIndex) {
+      // What is known of its index is that of a shorter segment.
+      this.#rebuilt = undefined;
+      this.#verified = undefined;
+      this.#blockOrdinal = -1;
+    }
     this.end = end;
     this.lastIndex = lastIndex;
     this.sealed = true;
@@ -292,7 +298,7 @@ export class Segment {
       return this.file.window.view.getUint32(place, true);
     }
     if (!this.#loadBlock(block)) {
-      if (this.#rebuilt === undefined) this.#rebuild();
+      if (ordinal >= (this.#rebuilt?.length ?? 0)) this.#rebuild();
       return this.#rebuilt?.[ordinal] ?? -1;
     }
     return this.#blockView.getUint32(BLOCK.offsets + 4 * slot, true);

@@ -68,9 +68,13 @@ export class Workings {
   }
 
   #followed(face: LogFace): Followed {
-    const { state, wakeups, writer, entries } = this.#parts;
+    const { state, rounds, wakeups, writer, entries } = this.#parts;
     return {
       bounds: face,
+      look: () => {
+        const { firstIndex, nextIndex } = state;
+        return { firstIndex, nextIndex, durableIndex: rounds.durableIndex };
+      },
       cursors: state.cursors,
       wakeups,
       isClosed: () => writer.ended,
