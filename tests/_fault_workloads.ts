@@ -9,6 +9,7 @@ import { openWalSync } from "../mod.ts";
 import { assertEquals } from "./_assert.ts";
 import { contentsOf, History, NOTHING } from "./_crash_history.ts";
 import { LOG, readAll } from "./_crash_verdict.ts";
+import { takeFiles } from "./_log_bytes.ts";
 import { entry, type FaultCase, type Mode } from "./_fault_case.ts";
 import { SimulatedStorage } from "../testing/mod.ts";
 
@@ -81,22 +82,39 @@ async function removals(at: FaultCase): Promise<void> {
 
 /** A batch whose middle was lost in a power cut, and whole ones before it. */
 function tornDisk(seed: number, mode: Mode): Start {
-  const { storage } = emptyDisk(seed, mode);
-  const options = { storage, segmentBytes: 65536, sync: "never" } as const;
+  // Another seed: no salt may come twice.
+  const quiet = { seed: ~seed >>> 0, mapped: mode.mapped, writeback: 0 };
+  const disk = new SimulatedStorage(quiet);
+  const options = {
+    storage: disk,
+    segmentBytes: 65536,
+    sync: "never",
+  } as const;
   const wal = openWalSync(LOG, options);
   for (let serial = 1; serial < 5; serial++) {
     wal.appendSync(entry(20_000, serial), { durable: serial === 2 });
   }
   wal.appendBatchSync([entry(9000, 5), entry(9000, 6), entry(9000, 7)]);
-  const lost = storage.dirtyPages().length - 4;
-  const torn = storage.crash({
-    pages: (_, nth) => nth === lost ? "old" : "new",
+  const dirty = disk.dirtyPages().filter(({ path }) => path.endsWith(".wal"));
+  const lost = dirty.at(-4)!;
+  const torn = disk.crash({
+    pages: ({ path, page }) =>
+      path === lost.path && page === lost.page ? "old" : "new",
     names: () => true,
   });
-  const look = openWalSync(LOG, { storage: torn.fork() });
+  const files = takeFiles(torn, LOG);
+  const look = openWalSync(LOG, { storage: torn });
   assertEquals(look.recovery.outcome, "torn");
   const history = new History(contentsOf(readAll(look)));
-  return { storage: torn, history };
+  const { storage } = emptyDisk(seed, mode);
+  makeFolder(storage);
+  for (const [name, bytes] of files) storage.plant(`${LOG}/${name}`, bytes);
+  return { storage, history };
+}
+
+function makeFolder(storage: SimulatedStorage): void {
+  const modes = { create: true, directoryMode: 0o750, fileMode: 0o640 };
+  storage.openDirectory(LOG, modes)!.close();
 }
 
 async function goOn(at: FaultCase): Promise<void> {
