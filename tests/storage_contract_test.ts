@@ -793,6 +793,7 @@ function fakeLibc(results: number[]): { libc: Libc; calls: number[][] } {
       errno = results.shift() ?? 0;
       return errno === 0 ? 0 : -1;
     },
+    flock: (): number => 0,
   } as unknown as LibcSymbols;
   return {
     libc: {
