@@ -363,7 +363,7 @@ function wrong(what: string, error: unknown): Outcome {
 
 const EXAMPLE_NS = 1_700_000_000_000_000_000n;
 
-/** The entries of the example in docs/format.md §12. */
+/** The entries of the example in docs/format.md §13. */
 export const EXAMPLE_ENTRIES: readonly {
   readonly flags: number;
   readonly term: number;
@@ -375,7 +375,7 @@ export const EXAMPLE_ENTRIES: readonly {
   { flags: 5, term: 2, timestampNs: EXAMPLE_NS - 1n, text: "" },
 ];
 
-/** The segment of docs/format.md §12, made by the functions of `src/`. */
+/** The segment of docs/format.md §13, made by the functions of `src/`. */
 export function exampleSegment(): Bytes {
   const bytes = new Uint8Array(65536);
   const target = { bytes, view: viewOf(bytes) };

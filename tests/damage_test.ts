@@ -318,7 +318,7 @@ describe("A-3 damage: a cleanly closed log", () => {
     report("sizes");
   });
 
-  it("[F65] whatever becomes of what readers are shown, the log is right", () => {
+  it("[F60] whatever becomes of what readers are shown, the log is right", () => {
     const random = new Random(SEED, 5);
     const other = makeSubject(SEED + 1);
     assertEquals([...subject.shown.keys()], SHOWN);
