@@ -177,17 +177,18 @@ export function readTogether(
   last: number,
   zeroCopy: boolean,
 ): Entry[] {
-  const cursor = log.cursors.open(first, 0);
+  const cursor = log.cursors.open(first, last);
   const entries: Entry[] = [];
   try {
     for (let index = first; index <= last && !cursor.lost; index++) {
       entries.push(log.read(index, zeroCopy));
-      cursor.delivered = index;
     }
+  } catch (error) {
+    if (!cursor.lost) throw error;
   } finally {
     log.cursors.close(cursor);
   }
-  if (cursor.lost) throw truncatedError(log.bounds, cursor.delivered);
+  if (cursor.lost) throw truncatedError(log.bounds, last);
   return entries;
 }
 

@@ -62,7 +62,6 @@ export class Publisher {
   #page: Window;
   /** The page as words, where it is mapped: stores into it are the writes. */
   #words: Int32Array<ArrayBuffer> | undefined;
-  #wake: StorageFile | undefined;
   #wakeRegion: MappedRegion | undefined;
   #waiting: Int32Array<ArrayBuffer> | undefined;
   #segment: Segment | undefined;
@@ -98,8 +97,12 @@ export class Publisher {
     this.#page = { bytes, view: viewOf(bytes) };
     this.#words = wordsOf(bytes);
     const zeros = new Uint8Array(LIVE_BYTES);
-    this.#wake = openPage(folder, WAKE_NAME, zeros);
-    this.#wakeRegion = this.#wake.map();
+    const wake = openPage(folder, WAKE_NAME, zeros);
+    try {
+      this.#wakeRegion = wake.map();
+    } finally {
+      wake.close();
+    }
     this.#waiting = this.#wakeRegion && wordsOf(this.#wakeRegion.bytes);
   }
 
@@ -214,8 +217,7 @@ export class Publisher {
     if (this.#segment !== undefined) this.#showChain(LIVE_STATE.closed);
     this.#segment = undefined;
     this.#file?.close();
-    this.#wake?.close();
-    this.#file = this.#wake = undefined;
+    this.#file = undefined;
     this.#region?.release();
     this.#wakeRegion?.release();
     this.#words = this.#waiting = undefined;
@@ -229,8 +231,7 @@ function openPage(
   bytes: Uint8Array<ArrayBuffer>,
 ): StorageFile {
   const found = folder.open(name, "write");
-  if (found?.bytes === LIVE_BYTES) return found;
-  if (found !== undefined) removeUnfinished(folder, found);
+  if (found !== undefined && isOurs(folder, found)) return found;
   const made = folder.create(name, LIVE_BYTES);
   try {
     // All of it takes its space now: no later write can run out of it.
@@ -243,20 +244,26 @@ function openPage(
   }
 }
 
-/** A power cut may have left it short; what somebody else put there stays. */
-function removeUnfinished(folder: StorageDirectory, file: StorageFile): void {
+/**
+ * Whether a file is a page of this library. One that a power cut has left
+ * short is removed; what somebody else put there stays.
+ */
+function isOurs(folder: StorageDirectory, file: StorageFile): boolean {
   const { name } = file;
   const bytes = new Uint8Array(Math.min(file.bytes, LIVE_BYTES + 1));
+  let ours = false;
   try {
     file.readAt(bytes, 0);
+    const from = name === WAKE_NAME ? 4 : 0;
+    ours = isZero(bytes, Math.min(from, bytes.length), bytes.length) ||
+      (name === LIVE_NAME && hasMagic(bytes, 0, LIVE_MAGIC));
+    if (ours && bytes.length === LIVE_BYTES) return true;
   } finally {
-    file.close();
+    if (!ours || bytes.length !== LIVE_BYTES) file.close();
   }
-  const short = bytes.length < LIVE_BYTES;
-  if (
-    short && (isZero(bytes, 0, bytes.length) || hasMagic(bytes, 0, LIVE_MAGIC))
-  ) {
-    return folder.remove(name);
+  if (ours && bytes.length < LIVE_BYTES) {
+    folder.remove(name);
+    return false;
   }
   const path = `${folder.path}/${name}`;
   throw new StorageError(

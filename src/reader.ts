@@ -230,6 +230,10 @@ export class WalReader {
       const index = range.reverse ? to - i : from + i;
       yield this.#get(index, range.zeroCopy);
     }
+    // There is more that was shown and cannot be read.
+    const all = !range.reverse && range.to >= nextIndex && count < range.limit;
+    const stuck = all ? this.#parts.stuck?.() : undefined;
+    if (stuck !== undefined) throw stuck;
   }
 
   /**
