@@ -61,6 +61,8 @@ async function makeLog(path: string, torn: boolean): Promise<void> {
   fs.rmSync(path, { recursive: true });
   fs.renameSync(open, path);
   fs.rmSync(join(path, "LOCK.owner"));
+  // Of what a living writer shows, a damaged frame would not be a torn one.
+  fs.rmSync(join(path, "live"));
   const last = join(path, `segment_${"3".padStart(20, "0")}.wal`);
   const bytes = fs.readFileSync(last);
   bytes[bytes.indexOf("torn off")]! ^= 1;
