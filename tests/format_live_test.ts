@@ -174,37 +174,39 @@ describe("format: the live page, the document", () => {
 });
 
 describe("format: the live page, the writer", () => {
-  onEach("[F59] it is made at opening, and used again", async (place) => {
-    const mapped = place.kind !== "files";
-    const pages: Bytes[] = [];
-    for (let turn = 0; turn < 3; turn++) {
-      const wal = await place.open();
-      const names = listFiles(place)!.filter((name) => PAGES.includes(name));
-      assertEquals(names, mapped ? PAGES : ["live"]);
-      for (const name of names) {
-        assertEquals(readBytes(place, name).length, LIVE_BYTES, name);
+  describe("[F59] the page, made at opening, used again", () => {
+    onEach("on each storage", async (place) => {
+      const mapped = place.kind !== "files";
+      const pages: Bytes[] = [];
+      for (let turn = 0; turn < 3; turn++) {
+        const wal = await place.open();
+        const names = listFiles(place)!.filter((name) => PAGES.includes(name));
+        assertEquals(names, mapped ? PAGES : ["live"]);
+        for (const name of names) {
+          assertEquals(readBytes(place, name).length, LIVE_BYTES, name);
+        }
+        await wal.append(`${turn}`);
+        pages.push(readBytes(place, "live"));
+        await wal.close();
+        pages.push(readBytes(place, "live"));
       }
-      await wal.append(`${turn}`);
-      pages.push(readBytes(place, "live"));
-      await wal.close();
-      pages.push(readBytes(place, "live"));
-    }
-    const shown = pages.map((page) => shownBy(page)!);
-    assertEquals(shown.map(({ state }) => state), [1, 0, 1, 0, 1, 0]);
-    assertEquals(shown.map(({ durable }) => durable), [1, 1, 2, 2, 3, 3]);
-    const sequences = shown.map(({ sequence }) => sequence);
-    assertEquals(sequences, [...new Set(sequences)].sort((a, b) => a - b));
-    const boot = place.storage.bootId() || "0".repeat(32);
-    const sessions = pages.map((page) => hexAt(page, 48));
-    const logId = hexAt(readBytes(place, "manifest"), 16);
-    for (const page of pages) {
-      assertEquals([hexAt(page, 16), hexAt(page, 32)], [logId, boot]);
-    }
-    assertEquals(new Set(sessions).size, 3, "a name for each opening");
-    for (const at of [104, 148, 196]) {
-      const end = { 104: 128, 148: 192, 196: 4096 }[at];
-      assert(pages.at(-1)!.subarray(at, end).every((byte) => byte === 0));
-    }
+      const shown = pages.map((page) => shownBy(page)!);
+      assertEquals(shown.map(({ state }) => state), [1, 0, 1, 0, 1, 0]);
+      assertEquals(shown.map(({ durable }) => durable), [1, 1, 2, 2, 3, 3]);
+      const sequences = shown.map(({ sequence }) => sequence);
+      assertEquals(sequences, [...new Set(sequences)].sort((a, b) => a - b));
+      const boot = place.storage.bootId() || "0".repeat(32);
+      const sessions = pages.map((page) => hexAt(page, 48));
+      const logId = hexAt(readBytes(place, "manifest"), 16);
+      for (const page of pages) {
+        assertEquals([hexAt(page, 16), hexAt(page, 32)], [logId, boot]);
+      }
+      assertEquals(new Set(sessions).size, 3, "a name for each opening");
+      for (const at of [104, 148, 196]) {
+        const end = { 104: 128, 148: 192, 196: 4096 }[at];
+        assert(pages.at(-1)!.subarray(at, end).every((byte) => byte === 0));
+      }
+    });
   });
 
   it("[F60] it is never synced, in no way", () => {
@@ -289,30 +291,32 @@ describe("format: the live page, the writer", () => {
     }
   });
 
-  onEach("[F68] what is somebody else's is left alone", async (place) => {
-    place.sound = false;
-    await (await place.open()).close();
-    for (const name of PAGES) {
-      for (const size of [10, LIVE_BYTES, 8192]) {
-        const bytes = new Uint8Array(size).fill(0x61);
-        putBytes(place, name, bytes);
-        const wal = await place.open();
-        await wal.append("x");
-        await wal.close();
-        assertEquals(readBytes(place, name), bytes, `${name}, ${size} bytes`);
-        removePage(place, name);
+  describe("[F68] what is somebody else's is left alone", () => {
+    onEach("on each storage", async (place) => {
+      place.sound = false;
+      await (await place.open()).close();
+      for (const name of PAGES) {
+        for (const size of [10, LIVE_BYTES, 8192]) {
+          const bytes = new Uint8Array(size).fill(0x61);
+          putBytes(place, name, bytes);
+          const wal = await place.open();
+          await wal.append("x");
+          await wal.close();
+          assertEquals(readBytes(place, name), bytes, `${name}, ${size} bytes`);
+          removePage(place, name);
+        }
       }
-    }
-    // What a power cut has left short is made anew.
-    for (const begin of [[], MAGIC]) {
-      const bytes = new Uint8Array(100);
-      bytes.set(begin);
-      putBytes(place, "live", bytes);
-      await using wal = await place.open();
-      await wal.append("x");
-      const page = readBytes(place, "live");
-      assertEquals(shownBy(page)!.durable, wal.lastIndex);
-    }
+      // What a power cut has left short is made anew.
+      for (const begin of [[], MAGIC]) {
+        const bytes = new Uint8Array(100);
+        bytes.set(begin);
+        putBytes(place, "live", bytes);
+        await using wal = await place.open();
+        await wal.append("x");
+        const page = readBytes(place, "live");
+        assertEquals(shownBy(page)!.durable, wal.lastIndex);
+      }
+    });
   });
 
   it("[F61] the chain is the log's, whatever was done", () => {
@@ -430,24 +434,26 @@ describe("format: the live page, the writer", () => {
     assertEquals(texts(open(plantFiles(left))), entries(1));
   });
 
-  onEach("[F67] a reader that waits says so, and is told", async (place) => {
-    await using wal = await place.open();
-    const touched = () => getU32(readBytes(place, "live"), 192);
-    await wal.append("one");
-    const before = touched();
-    await wal.append("two");
-    assertEquals(touched(), before, "nobody waits");
-    await using reader = await readerOf(place);
-    const follower = reader.follow({ from: 2 });
-    assertEquals((await follower.next()).value!.text(), "two");
-    const next = follower.next();
-    while (getU32(readBytes(place, "wake"), 0) !== 1) await sleep(1);
-    wal.appendSync("three");
-    assertEquals(getU32(readBytes(place, "wake"), 0), 0);
-    assertNotEquals(touched(), before);
-    assertEquals((await next).value!.text(), "three");
-    await follower.return?.();
-  }, TICKING);
+  describe("[F67] a reader that waits says so, and is told", () => {
+    onEach("on each storage", async (place) => {
+      await using wal = await place.open();
+      const touched = () => getU32(readBytes(place, "live"), 192);
+      await wal.append("one");
+      const before = touched();
+      await wal.append("two");
+      assertEquals(touched(), before, "nobody waits");
+      await using reader = await readerOf(place);
+      const follower = reader.follow({ from: 2 });
+      assertEquals((await follower.next()).value!.text(), "two");
+      const next = follower.next();
+      while (getU32(readBytes(place, "wake"), 0) !== 1) await sleep(1);
+      wal.appendSync("three");
+      assertEquals(getU32(readBytes(place, "wake"), 0), 0);
+      assertNotEquals(touched(), before);
+      assertEquals((await next).value!.text(), "three");
+      await follower.return?.();
+    }, TICKING);
+  });
 });
 
 describe("format: the live page, readers", () => {
