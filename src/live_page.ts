@@ -55,6 +55,7 @@ export function encodeChain({ bytes, view }: Window, chain: LiveChain): void {
   view.setUint32(LIVE.version, FORMAT_VERSION, true);
   view.setUint32(LIVE.bytes, LIVE_BYTES, true);
   setHex(bytes, LIVE.logId, chain.logId);
+  bytes.fill(0, LIVE.boot, LIVE.session);
   setHex(bytes, LIVE.boot, chain.boot);
   setHex(bytes, LIVE.session, chain.session);
   view.setUint32(LIVE.state, chain.state, true);

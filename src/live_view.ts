@@ -47,7 +47,9 @@ export class LiveView {
   /** The words of the page at the last look. */
   #sequence = -1;
   #end = -1;
+  #endCheck = -1;
   #durable = -1;
+  #durableCheck = -1;
   #lastEnd = 0;
   #lastDurable = 0;
   #triedMs = -Infinity;
@@ -65,7 +67,9 @@ export class LiveView {
     this.#fetch();
     const { view } = page;
     return view.getUint32(LIVE.end, true) !== this.#end ||
+      view.getUint32(LIVE.endCheck, true) !== this.#endCheck ||
       view.getUint32(LIVE.durable, true) !== this.#durable ||
+      view.getUint32(LIVE.durableCheck, true) !== this.#durableCheck ||
       view.getUint32(LIVE.sequence, true) !== this.#sequence;
   }
 
@@ -84,7 +88,9 @@ export class LiveView {
     const { view } = page;
     const sequence = view.getUint32(LIVE.sequence, true);
     this.#end = view.getUint32(LIVE.end, true);
+    this.#endCheck = view.getUint32(LIVE.endCheck, true);
     this.#durable = view.getUint32(LIVE.durable, true);
+    this.#durableCheck = view.getUint32(LIVE.durableCheck, true);
     const same = sequence === this.#sequence;
     this.#sequence = sequence;
     if (sequence % 2 === 1) return undefined;
