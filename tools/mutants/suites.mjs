@@ -28,6 +28,7 @@ export const KILLERS = {
     budget: "smoke",
     runtime: "deno",
   },
+  "E-1": { file: "tests/readers_test.ts", budget: 5, runtime: "deno" },
   // Deno gives files numbers of its own, which it does not use again.
   contract: { file: "tests/storage_contract_test.ts", runtime: "bun" },
   transaction_atomic: {

@@ -317,4 +317,51 @@ export const MUTANTS = [
     killer: "F-2",
     edits: [["ffi/descriptors.ts", "assertRegular(attempt, seen);", ""]],
   },
+  {
+    name: "shown to readers before it is written",
+    killer: "E-1",
+    edits: [[
+      "src/writer.ts",
+      "      this.#writeBatch(segment, batch, first, transactionId);",
+      "      segment.end = end;\n      this.publisher.publish();\n" +
+      "      segment.end = end - bytes;\n" +
+      "      this.#writeBatch(segment, batch, first, transactionId);",
+    ]],
+  },
+  {
+    name: "the sequence of the live page stays as it is",
+    killer: "E-1",
+    edits: [[
+      "src/publisher.ts",
+      "this.#setSequence(sequence + 2);",
+      "this.#setSequence(sequence);",
+    ]],
+  },
+  {
+    name: "a truncation is shown with the next append",
+    killer: "E-1",
+    edits: [[
+      "src/removal.ts",
+      "    writer.forgetTerm();\n    writer.publisher.publish();",
+      "    writer.forgetTerm();",
+    ]],
+  },
+  {
+    name: "a reader does not look again when a file is gone",
+    killer: "E-1",
+    edits: [[
+      "src/live_state.ts",
+      "if (!gone || !this.#lookAgain(tries)) throw error;",
+      "if (gone || !this.#lookAgain(tries)) throw error;",
+    ]],
+  },
+  {
+    name: "the end of a batch is not required by a reader",
+    killer: "E-1",
+    edits: [[
+      "src/live_tail.ts",
+      "if ((flags & FLAG.batchContinues) !== 0) continue;",
+      "",
+    ]],
+  },
 ];
