@@ -132,7 +132,9 @@ export class LiveState implements EntrySource {
       if (snapshot === undefined || !this.#isTrusted(snapshot)) return;
       try {
         this.#goTo(snapshot);
-        return;
+        // What is gone from a page that is old by now is no damage.
+        if (this.#behind === undefined || !this.#isOld()) return;
+        this.#behind = undefined;
       } catch (error) {
         if (!(error instanceof WalError)) throw error;
         failure = error;
@@ -141,6 +143,11 @@ export class LiveState implements EntrySource {
     // What is known can still be read; whoever waits for more is told.
     this.#behind = failure;
     queueMicrotask(() => this.wakeups.wake());
+  }
+
+  /** Whether the page has moved on since the last look. */
+  #isOld(): boolean {
+    return this.changed() || this.#parts.view.changing;
   }
 
   /** What another boot has shown may never have reached the disk. */
