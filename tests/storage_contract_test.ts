@@ -33,6 +33,7 @@ import {
   assertThrows,
   fail,
 } from "./_assert.ts";
+import type { SimulatedStorage } from "../testing/mod.ts";
 import {
   type Runtime,
   STORAGES,
@@ -149,6 +150,20 @@ for (const { kind, real, make } of STORAGES) {
     assertThrows(() => memory.buffer.transfer());
     assertThrows(() => structuredClone(0, { transfer: [memory.buffer] }));
     assertEquals(memory.length, 1000);
+  });
+
+  contract("bootId() is 32 hex digits or empty, and stays", ({ storage }) => {
+    const id = storage.bootId();
+    assert(/^([0-9a-f]{32})?$/.test(id), id);
+    assertEquals(storage.bootId(), id);
+    // Two worlds in memory share nothing; the system's files are everybody's.
+    if (kind !== "memory") assertEquals(make().bootId(), id);
+    else assertNotEquals(make().bootId(), id);
+    if (kind === "simulated") {
+      const disk = storage as SimulatedStorage;
+      assertEquals(disk.processDeath().bootId(), id);
+      assertNotEquals(disk.crash().bootId(), id);
+    }
   });
 
   contract("openDirectory() gives undefined and makes nothing", (scene) => {
@@ -449,6 +464,39 @@ for (const { kind, real, make } of STORAGES) {
     file.close();
   });
 
+  contract(
+    "mapForGood() gives memory of its own, or leaves the file",
+    (scene) => {
+      const { directory } = scene;
+      const source = new Uint8Array(3 * PAGE).map((_, i) => i % 251);
+      const writer = directory.create("a", source.length);
+      writer.writeAt(source, 0);
+      const file = directory.open("a", "read")!;
+      const memory = file.mapForGood();
+      assertEquals(memory !== undefined, kind === "mapped");
+      if (memory === undefined) {
+        assertEquals(contentOf(directory, "a"), source);
+        const target = new Uint8Array(8);
+        assertEquals(file.readAt(target, 0), 8, "the file is as before");
+        assertEquals(target, source.slice(0, 8));
+        file.close();
+        writer.close();
+        return;
+      }
+      assertEquals(memory, source);
+      // A store stays in this process.
+      memory.fill(7, PAGE, 2 * PAGE);
+      assertEquals(contentOf(directory, "a"), source);
+      assertEquals(memory[PAGE], 7);
+      // It outlives the file's name, and all that was open of it.
+      directory.remove("a");
+      writer.close();
+      assertEquals(memory.subarray(0, PAGE), source.slice(0, PAGE));
+      assertEquals(memory[PAGE], 7);
+      assertEquals(memory.subarray(2 * PAGE), source.slice(2 * PAGE));
+    },
+  );
+
   contract("dropCache() loses nothing", ({ directory }) => {
     const file = directory.create("a", 4 * PAGE);
     file.writeAt(new Uint8Array(4 * PAGE).fill(1), 0);
@@ -537,7 +585,7 @@ for (const { kind, real, make } of STORAGES) {
   contract("every descriptor is given back", async (scene) => {
     const { storage, path } = scene;
     scene.directory.create("a", PAGE).close();
-    const before = fs.readdirSync("/proc/self/fd").length;
+    const before = descriptorsBelow(path);
     for (let i = 0; i < 20; i++) {
       const directory = storage.openDirectory(path, OPTIONS)!;
       directory.lock().release();
@@ -553,7 +601,7 @@ for (const { kind, real, make } of STORAGES) {
       directory.close();
       await Promise.all(synced);
     }
-    assertEquals(fs.readdirSync("/proc/self/fd").length, before);
+    assertEquals(descriptorsBelow(path), before);
   }, NO_PROC);
 
   contract(
@@ -628,12 +676,50 @@ for (const { kind, real, make } of STORAGES) {
     assertEquals(asNobody(kind, scene.path), "ok");
   }, NO_NOBODY);
 
+  contract(
+    "watch() tells of writes by others, until it is ended",
+    async (scene) => {
+      const { directory } = scene;
+      directory.create("a", PAGE).close();
+      let calls = 0;
+      const unwatch = directory.watch("a", () => calls++);
+      assertEquals(unwatch !== undefined, real);
+      // Whether it says so at once is the runtime's.
+      directory.watch("not there", () => {})?.();
+      if (unwatch === undefined) return;
+      const other = scene.storage.openDirectory(scene.path, LOOK)!;
+      const file = other.open("a", "write")!;
+      for (let turn = 1; turn <= 3; turn++) {
+        const before = calls;
+        // A hint: a call may be missing, not all of them.
+        for (let i = 0; i < 1000 && calls === before; i++) {
+          file.writeAt(new Uint8Array([turn]), 0);
+          await sleep(5);
+        }
+        assertGreater(calls, before, "nobody was told");
+      }
+      unwatch();
+      // What was on its way may still come, once.
+      await sleep(20);
+      const before = calls;
+      for (let i = 0; i < 5; i++) {
+        file.writeAt(new Uint8Array([0]), 0);
+        await sleep(5);
+      }
+      assertEquals(calls, before, "told after its end");
+      unwatch();
+      file.close();
+      other.close();
+    },
+  );
+
   contract("timers and storages do not keep a process alive", (scene) => {
     const result = runChild(`
       const storage = make("${kind}");
       const directory = storage.openDirectory(${text(scene.path)}, OPTIONS);
       directory.lock();
       directory.create("a", 4096).map();
+      directory.watch("a", () => {});
       storage.clock.every(10 ** 9, () => {});
       console.log("ok");
     `);
@@ -691,6 +777,42 @@ for (const { kind, real, make } of STORAGES) {
     assertEquals(fs.statSync(join(path, "a")).size, 64 * PAGE);
     file.close();
   });
+
+  contract("punchHole() spares what mapForGood() shows", async (scene) => {
+    const { directory, path } = scene;
+    const bytes = 64 * PAGE;
+    const file = directory.create("a", bytes);
+    file.writeAt(new Uint8Array(bytes).fill(9), 0);
+    file.sync();
+    const blocks = () => fs.statSync(join(path, "a")).blocks;
+    const before = blocks();
+    assertEquals(punchBeside(directory, file, bytes), before);
+    // When nobody reaches the memory any more, a hole can be punched.
+    for (let i = 0; i < 500 && blocks() === before; i++) {
+      await collectGarbage();
+      file.punchHole(0, bytes);
+    }
+    assertLess(blocks(), before);
+    assertEquals(contentOf(directory, "a"), new Uint8Array(bytes));
+    assertEquals(mappingsBelow(path), 0);
+    file.close();
+
+    /** The file's blocks after holes beside a view and its views. */
+    function punchBeside(
+      directory: StorageDirectory,
+      file: StorageFile,
+      bytes: number,
+    ): number {
+      const memory = directory.open("a", "read")!.mapForGood()!;
+      const again = directory.open("a", "read")!.mapForGood()!;
+      const view = memory.subarray(PAGE, 2 * PAGE).subarray(8);
+      file.punchHole(0, bytes);
+      assert(view.every((byte) => byte === 9), "a hole shows");
+      assert(again.every((byte) => byte === 9), "a hole shows");
+      assertEquals(contentOf(directory, "a")[PAGE], 9);
+      return blocks();
+    }
+  }, NO_PROC);
 
   contract("release() frees the file at once", ({ directory, path }) => {
     const file = directory.create("a", PAGE);
@@ -1002,4 +1124,17 @@ function runChild(
 
 function text(value: string): string {
   return JSON.stringify(value);
+}
+
+/** How many descriptors of a folder, or of files below, this process has. */
+function descriptorsBelow(path: string): number {
+  const links = fs.readdirSync("/proc/self/fd").map((fd) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      // The one that listed them.
+      return "";
+    }
+  });
+  return links.filter((link) => link.startsWith(path)).length;
 }
