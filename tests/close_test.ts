@@ -351,7 +351,7 @@ describe("resources", () => {
       }
       // Two each: of the folder, of the segment, of what readers are shown.
       const held = openFiles(folder.path).length;
-      assertLessOrEqual(held, 10);
+      assertLessOrEqual(held, 9);
       assertEquals(texts(wal), ["x"]);
     });
 

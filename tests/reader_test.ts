@@ -222,6 +222,8 @@ describe("openReader()", () => {
     bytes[frameOffsets(bytes)[3]! + 41]! ^= 1;
     await using reader = await openReader(LOG, { storage: plantFiles(files) });
     assertEquals(reader.lastIndex, 3);
+    assertThrows(() => textsOf(reader), ChecksumMismatchError);
+    assertEquals(reader.get(3).text(), "entry 3");
     const follower = reader.follow();
     for (let index = 1; index <= 3; index++) {
       assertEquals((await follower.next()).value!.index, index);
