@@ -274,12 +274,20 @@ export function stepOf(
   if (cursor.lost) throw truncatedError(bounds, cursor.delivered);
   if (next > asked.until) return "end";
   if (next < firstIndex) {
-    throw outOfRange(bounds, `follow from entry ${next}`, next);
+    const now = boundsOf(firstIndex, nextIndex);
+    throw outOfRange(now, `follow from entry ${next}`, next);
   }
   if (next <= (asked.durable ? durableIndex : nextIndex - 1)) return "entry";
   const stuck = log.stuck?.();
   if (stuck !== undefined) throw stuck;
   return next >= nextIndex && asked.until < Infinity ? "end" : "wait";
+}
+
+/** What errors say of a log at the moment of a look. */
+function boundsOf(firstIndex: number, nextIndex: number): Bounds {
+  const empty = firstIndex === nextIndex;
+  const ends = { firstIndex, lastIndex: nextIndex - 1 };
+  return { ...(empty ? { firstIndex: 0, lastIndex: 0 } : ends), nextIndex };
 }
 
 function truncatedError(log: Bounds, index: number): IndexOutOfRangeError {
