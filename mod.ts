@@ -121,9 +121,14 @@ export function openWalSync(
 }
 
 /**
- * Opens the log in `directory` for reading: takes no lock and changes nothing
- * on the disk. It shows the log as it was at this moment; what a writer
- * appends later is not seen, and entries that it removes throw when read.
+ * Opens the log in `directory` for reading: takes no lock and changes nothing.
+ * Beside a writer, in whatever thread, process or runtime, it shows each batch
+ * as soon as it is written, and `follow` waits for the next one; the writer may
+ * die and come back. Without a writer it shows the log as it lies on the disk.
+ * In Deno it needs `--allow-read` for the folder, and `--allow-write` for
+ * consumers and for being woken at once instead of looking now and then; where
+ * the machine's boot cannot be told (no access to `/proc`), it shows the log
+ * as it was at the opening until the writer's next entry.
  *
  * With `recovery: "salvage"` a damaged log is opened, too: all of it is read
  * once, every sound entry is served, and `recovery.gaps` lists the lost ones.
@@ -135,6 +140,19 @@ export function openWalSync(
  * @throws {SegmentNotFoundError} when there is no log
  * @throws {WalCorruptedError} when durable bytes are damaged
  * @throws {UnsupportedFormatError} when it has another format or version
+ *
+ * @example Follow a log that another process writes
+ * ```ts
+ * import { openReader, openWal } from "@walrus/wal";
+ *
+ * await using wal = await openWal("./wal_data");
+ * await wal.append("one");
+ * await using log = await openReader("./wal_data");
+ * for await (const entry of log.follow({ from: log.lastIndex })) {
+ *   console.log(entry.text());
+ *   break;
+ * }
+ * ```
  *
  * @example Read what is left of a damaged log
  * ```ts

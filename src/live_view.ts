@@ -98,7 +98,7 @@ export class LiveView {
     const end = decodeEnd(view);
     const durableIndex = decodeDurable(view);
     this.#fetch();
-    // What was read while it changed is not believed.
+    // What was read while it changed is not believed [I9].
     const moved = view.getUint32(LIVE.sequence, true) !== sequence;
     this.#chain = moved ? undefined : chain;
     if (moved) this.#sequence = -1;
