@@ -221,6 +221,8 @@ export class DiskDirectory implements StorageDirectory {
   watch(name: string, action: () => void): (() => void) | undefined {
     try {
       const watcher = fs.watch(this.#path(name), { persistent: false });
+      // Deno keeps the process alive all the same.
+      watcher.unref?.();
       watcher.on("change", action);
       // Where it ends by itself, looking now and then has to do.
       watcher.on("error", () => watcher.close());

@@ -69,6 +69,7 @@ export class Publisher {
   #generation = -1;
   #end = 0;
   #late = false;
+  #warned = false;
 
   /** Shows nothing before `open` and `publish`. */
   constructor(parts: PublisherParts) {
@@ -204,11 +205,11 @@ export class Publisher {
       action();
     } catch (error) {
       // Whatever it was: the call that has published is done.
-      if (!this.#late) {
+      if (!this.#warned) {
         const { logger } = this.#parts;
         logger?.warn("Readers in other processes cannot be told", error);
       }
-      this.#late = true;
+      this.#late = this.#warned = true;
     }
   }
 
