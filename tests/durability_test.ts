@@ -771,6 +771,9 @@ describe("a sync that fails", () => {
   });
 });
 
+/** With each change Deno lets every call fail, the others some. */
+const STEP = "Deno" in globalThis ? 1 : 4;
+
 describe("closeSync() that fails beside a call under way", () => {
   const calls: Record<string, (wal: Wal) => Promise<unknown>> = {
     append: (wal) => wal.append("new"),
@@ -792,7 +795,7 @@ describe("closeSync() that fails beside a call under way", () => {
     }, async () => {
       const outcomes = new Set<string>();
       for (const begun of [false, true]) {
-        for (let after = 0;; after++) {
+        for (let after = 0;; after += STEP) {
           const { disk, ...place } = simulatedPlace();
           const wal = await settled(disk, place.open());
           wal.appendBatchSync(entries(5));

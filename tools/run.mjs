@@ -21,7 +21,7 @@ npm test -- [options] [file…]
     --runtime=deno|bun|node|all   where, may be repeated (default: all)
     --filter=TEXT                 only tests whose name contains TEXT
                                   (under Deno: names outside of describe)
-    --jobs=N                      files at a time (default: one a core, at most 4)
+    --jobs=N                      files at a time (default: cores + 1, at most 4)
     --verbose                     print the output of green files as well
     file                          "wal", "wal_test.ts" or a path
 
@@ -47,7 +47,8 @@ async function test(args) {
       filter: { type: "string" },
       jobs: {
         type: "string",
-        default: String(Math.min(4, availableParallelism())),
+        // Some wait for children and disks: one more than there are cores.
+        default: String(Math.min(4, availableParallelism() + 1)),
       },
       verbose: { type: "boolean", default: false },
     },
