@@ -347,7 +347,11 @@ describe("two calls in the same tick", () => {
     });
   }
 
-  const count = budgetOf({ smoke: 16, long: (CALLS.length * 2) ** 2 });
+  const count = budgetOf({
+    // A simulated disk is the same on every runtime: Deno does most of it.
+    smoke: "Deno" in globalThis ? 16 : 5,
+    long: (CALLS.length * 2) ** 2,
+  });
   it(`${count} pairs, crashed at every call`, {
     timeout: 60_000 + count * 20_000,
   }, async () => {

@@ -36,7 +36,7 @@ const USUAL_SEED = 20261122;
 const SEED = seedOf(USUAL_SEED);
 const REPLAY = replay("tests/damage_test.ts", USUAL_SEED);
 const SHARD = shardOf();
-const SMOKE_BITS = 3000;
+const SMOKE_BITS = "Deno" in globalThis ? 3000 : 1000;
 /** All bits of a segment of 64 KiB and of its manifest. */
 const EVERY_BIT = 8 * (65536 + 256);
 const BITS = budgetOf({ smoke: SMOKE_BITS, long: EVERY_BIT });

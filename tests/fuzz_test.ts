@@ -35,7 +35,8 @@ import { type StorageCase, STORAGES, temporaryFolder } from "./_storages.ts";
 const FILE = "tests/fuzz_test.ts";
 const USUAL_SEED = 20261122;
 const SEED = seedOf(USUAL_SEED);
-const COUNT = budgetOf({ smoke: 5000, long: 1_000_000 });
+const SMOKE = "Deno" in globalThis ? 5000 : 1500;
+const COUNT = budgetOf({ smoke: SMOKE, long: 1_000_000 });
 /** More rounds on each storage that is the system's. */
 const REAL_COUNT = 60;
 const REAL_PART = 12;
