@@ -215,8 +215,8 @@ for (const { kind, make } of KINDS) {
     skip: NO_PROC,
   }, async () => {
     using scene = new Scene(make);
-    // The shell becomes a sleep, which does not wait for its child.
-    const shell = spawn("sh", ["-c", "sleep 0 & echo $!; exec sleep 60"], {
+    // The shell becomes a sleep before its child ends, and never waits for it.
+    const shell = spawn("sh", ["-c", "sleep 0.5 & echo $!; exec sleep 60"], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     try {
