@@ -62,14 +62,15 @@ export interface ReaderParts {
 }
 
 /**
- * Reads a log. `Wal` is one; get it with `openWal`.
+ * Reads a log. Get one with `openReader`; what `openWal` gives is one, too.
  *
  * @example Read what was written
  * ```ts
- *  *
+ * import { memoryStorage, openWal } from "@walrus/wal";
  * await using wal = await openWal("log", { storage: memoryStorage() });
- * await wal.append("one");
+ * await wal.appendBatch(["one", { data: "two", term: 7 }]);
  * for (const entry of wal) console.log(entry.index, entry.text());
+ * console.log(wal.get(2).text(), wal.findByTerm(7)); // two 2
  * ```
  */
 export class WalReader {
@@ -193,8 +194,9 @@ export class WalReader {
   }
 
   /**
-   * The entries from `first` to `last` that exist.
+   * The entries from `first` to `last` that exist; none is an empty array.
    * @throws {IndexOutOfRangeError} when `first` is above `last`
+   * @throws {ChecksumMismatchError} when the bytes of one are damaged
    */
   getRange(
     first: number,
@@ -240,8 +242,7 @@ export class WalReader {
    * Gives the history from `from`, then every entry as it comes; waits for
    * the next one while the loop asks for it, and keeps the process alive so
    * long. An aborted signal makes the loop throw its reason; closing the log
-   * ends it. It never skips: when entries that it needs, or has given, are
-   * taken away, it throws.
+   * ends it. No entry is skipped, and none comes twice.
    * @throws {IndexOutOfRangeError} (at a step) with reason "removed" when the
    * next entry is below the first index, "truncated" when one that was given
    * has been taken away
@@ -256,7 +257,7 @@ export class WalReader {
    *
    * @example Pipe the log into another one
    * ```ts
-   *    *
+   * import { memoryStorage, openWal } from "@walrus/wal";
    * await using source = await openWal("a", { storage: memoryStorage() });
    * await using target = await openWal("b", { storage: memoryStorage() });
    * await source.appendBatch(["one", "two"]);
@@ -281,15 +282,16 @@ export class WalReader {
 
   /**
    * The first entry in log order whose time is at or after `time`, a Date or
-   * nanoseconds since 1970; undefined when there is none. It is found through
-   * the indexes of the segments, without a scan of the log.
+   * nanoseconds since 1970; undefined when there is none. Found through the
+   * indexes of the segments, without a scan of the log.
+   * @throws {TypeError | RangeError} when `time` is none
    */
   findByTime(time: Date | bigint): number | undefined {
     this.#check();
     return this.#find(timeTarget(time));
   }
 
-  /** The first entry in log order whose term is at least `term`; likewise. */
+  /** The first entry in log order whose term is `term` or higher; likewise. */
   findByTerm(term: number): number | undefined {
     this.#check();
     checkWhole("find by term", "term", term);
