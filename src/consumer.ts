@@ -62,12 +62,15 @@ export interface ConsumerLog {
 let make: (log: ConsumerLog, file: PositionFile, name: string) => Consumer;
 
 /**
- * A named position in the log. It is kept in a file of its own and survives
- * crashes; truncations lower it.
+ * A named position in the log, made or opened by `consumer(name)` of a log or
+ * of a reader in whatever process. It is kept in a file of its own and survives
+ * crashes; truncations lower it, and retention never passes it. Closing the
+ * log closes it, too.
  *
  * @example Acknowledge what was worked off
  * ```ts
- *  *
+ * import { memoryStorage, openWal } from "@walrus/wal";
+ *
  * await using wal = await openWal("log", { storage: memoryStorage() });
  * await wal.append("job");
  * await using consumer = await wal.consumer("worker");
@@ -105,9 +108,12 @@ export class Consumer implements ConsumerInfo {
 
   /**
    * Moves the position up to `index`: the entry is made durable, then the
-   * position. At or below the position it has no effect.
+   * position. On a reader the entry is waited for, since only its writer makes
+   * it durable. At or below the position it has no effect.
    * @throws {IndexOutOfRangeError} (rejects) above the last index, or when a
    * truncation takes the entry away meanwhile
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
+   * @throws {WalClosedError} (rejects) when the consumer or the log is closed
    */
   ack(index: number): Promise<void> {
     return this.#start(this.#move(index, false));
@@ -115,9 +121,10 @@ export class Consumer implements ConsumerInfo {
 
   /**
    * Moves the position to `index`, also back: the next entry is the one
-   * after it.
+   * after it. A loop of `follow` that runs already goes on where it is.
    * @throws {IndexOutOfRangeError} (rejects) below `firstIndex - 1` or above
-   * the last index
+   * the last index, or when a truncation takes the entry away meanwhile
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
    */
   seek(index: number): Promise<void> {
     return this.#start(this.#move(index, true));
@@ -175,8 +182,10 @@ export class Consumer implements ConsumerInfo {
 
   /**
    * Gives the durable entries behind the position, and every later one as it
-   * becomes durable. It acknowledges nothing itself.
-   * @throws {IndexOutOfRangeError} (at a step) as `WalReader.follow`
+   * becomes durable. It acknowledges nothing itself: after a crash, what was
+   * given and not acknowledged is given again.
+   * @throws {IndexOutOfRangeError} (at a step) as `WalReader.follow`; reason
+   * "removed" also when `truncateBefore` has passed the position
    */
   follow(
     options?: {
@@ -189,12 +198,17 @@ export class Consumer implements ConsumerInfo {
   }
 
   /**
-   * Gives what is there, up to the limits, and waits only when there is
-   * nothing. One entry above `maxBytes` is a batch of its own.
+   * Gives what is there, up to `maxEntries` (1000) and `maxBytes` of data
+   * (16 MiB), and waits only when there is nothing. One entry above `maxBytes`
+   * is a batch of its own. Durable entries only, as in `follow`.
+   *
+   * @throws {TypeError | RangeError} when a limit is not 1 or more
+   * @throws {IndexOutOfRangeError} (at a step) as `WalReader.follow`
    *
    * @example Work off in batches
    * ```ts
-   *    *
+   * import { memoryStorage, openWal } from "@walrus/wal";
+   *
    * await using wal = await openWal("log", { storage: memoryStorage() });
    * await wal.appendBatch(["one", "two", "three"]);
    * await using consumer = await wal.consumer("worker");
@@ -245,7 +259,11 @@ export class Consumer implements ConsumerInfo {
     return { ...followed, isClosed: () => this.#closed || followed.isClosed() };
   }
 
-  /** Takes the consumer away, with its file; it cannot be used any more. */
+  /**
+   * Takes the consumer away, with its file; durable when it settles. It cannot
+   * be used any more, and its loops end.
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
+   */
   remove(): Promise<void> {
     return this.#start(this.#remove());
   }
@@ -261,7 +279,7 @@ export class Consumer implements ConsumerInfo {
     }
   }
 
-  /** Lets go of the name; the position stays. */
+  /** Lets go of the name and ends its loops; the position stays. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
