@@ -91,8 +91,10 @@ export class Wal extends WalReader {
 
   /**
    * Appends an entry. It is written, indexed and readable when this returns;
-   * the promise gives its index when it is as safe as `sync` says.
-   * @throws never: all errors reject
+   * the promise gives its index when it is as safe as `sync` says. Never
+   * throws: rejects with the errors of `appendSync`, with an aborted signal's
+   * reason, and with `IndexOutOfRangeError` when a truncation takes the entry
+   * away before it is durable.
    */
   append(entry: EntryInput, options?: AppendOptions): Promise<number> {
     return this.#appends.append(entry, options);
@@ -100,6 +102,7 @@ export class Wal extends WalReader {
 
   /**
    * The blocking twin of `append`.
+   * @throws {TypeError | RangeError} when a field or an option is wrong
    * @throws {EmptyDataError} when there is no data
    * @throws {InvalidEntryError} when the data is above `maxEntryBytes`
    * @throws {IndexConflictError} when `expectedIndex` is not the next one
@@ -112,7 +115,9 @@ export class Wal extends WalReader {
 
   /**
    * Appends several entries as one: all or none of them are in the log, also
-   * after a crash. The iterable is read to its end first.
+   * after a crash. The iterable is read to its end first. Gives their indexes;
+   * rejects as `append`.
+   * @throws {SegmentFullError} (rejects) when they are more than 1 GiB
    */
   appendBatch(
     entries: Iterable<EntryInput>,
@@ -196,12 +201,16 @@ export class Wal extends WalReader {
   /**
    * Waits until entry `index` is durable; with none, all written so far.
    * @throws {IndexOutOfRangeError} (rejects) above the last index
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
    */
   flush(index?: number): Promise<void> {
     return this.#appends.flush(this, index);
   }
 
-  /** Blocks until all written so far is durable. */
+  /**
+   * Blocks until all written so far is durable.
+   * @throws {WalFailedError} when a sync failed, now or before
+   */
   flushSync(): void {
     this.#appends.checkWritable();
     if (this.#rounds.pending) this.#rounds.sync();
@@ -209,8 +218,11 @@ export class Wal extends WalReader {
 
   /**
    * Drops the entries above `index`. Takes effect at the call; settles when
-   * no crash can undo it.
-   * @throws {IndexOutOfRangeError} below `firstIndex - 1` or above `lastIndex`
+   * no crash can undo it. Consumers above it are lowered to it; followers that
+   * were given a dropped entry throw, in whatever process.
+   * @throws {IndexOutOfRangeError} (rejects) below `firstIndex - 1` or above
+   * `lastIndex`
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
    */
   truncateAfter(index: number): Promise<void> {
     return this.#own.start(this.#take((log) => log.truncateAfter(this, index)));
@@ -225,8 +237,9 @@ export class Wal extends WalReader {
    * Drops the entries below `index`, and the segment files that hold no
    * others; an emptied log keeps its next index. Takes effect at the call;
    * settles when no crash can undo it. At or below the first index it does
-   * nothing.
-   * @throws {IndexOutOfRangeError} above `lastIndex + 1`
+   * nothing. It is an order: consumers are passed, unlike by `retention`.
+   * @throws {IndexOutOfRangeError} (rejects) above `lastIndex + 1`
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
    */
   truncateBefore(index: number): Promise<void> {
     return this.#own.start(
@@ -243,7 +256,8 @@ export class Wal extends WalReader {
    * Drops all entries and goes on at `nextIndex`, which may lie beyond the
    * end, as after a Raft snapshot. Takes effect at the call; settles when no
    * crash can undo it.
-   * @throws {IndexOutOfRangeError} below 1
+   * @throws {IndexOutOfRangeError} (rejects) below 1
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
    */
   reset(nextIndex: number): Promise<void> {
     return this.#own.start(this.#take((log) => log.reset(this, nextIndex)));
@@ -261,9 +275,12 @@ export class Wal extends WalReader {
 
   /**
    * Opens the consumer of this name, or makes it: a position in the log that
-   * outlives the process.
-   * @throws {WalLockedError} (rejects) when it is open already
+   * outlives the process. A name has 1 to 64 of A-Z, a-z, 0-9, dot, underscore
+   * and hyphen, and does not begin with a dot.
+   * @throws {TypeError | RangeError} (rejects) when the name or `from` is wrong
+   * @throws {WalLockedError} (rejects) when it is open, in whatever process
    * @throws {IndexOutOfRangeError} (rejects) when `from` is not in the log
+   * @throws {WalCorruptedError} (rejects) when its file is damaged
    */
   override consumer(
     name: string,
@@ -278,7 +295,11 @@ export class Wal extends WalReader {
     return this.#parts.consumers.list(this.#state);
   }
 
-  /** Ends the growing segment and begins a new one, unless it is empty. */
+  /**
+   * Ends the growing segment and begins a new one, unless it is empty; settles
+   * when all is durable. Retention looks afterwards.
+   * @throws {WalFailedError} (rejects) when a sync failed, now or before
+   */
   rotate(): Promise<void> {
     return this.#own.start(this.#rotate());
   }
@@ -303,6 +324,18 @@ export class Wal extends WalReader {
    * A stream that appends what is written into it. `write()` settles when the
    * entry is written, and waits while more than `maxUnsyncedBytes` are not
    * durable; `close()` settles when all is. Neither closes the log.
+   * @throws {TypeError | RangeError} when an option is wrong
+   *
+   * @example Write through a stream
+   * ```ts
+   * import { memoryStorage, openWal } from "@walrus/wal";
+   *
+   * await using wal = await openWal("log", { storage: memoryStorage() });
+   * const writer = wal.writable().getWriter();
+   * await writer.write("one");
+   * await writer.close();
+   * console.log(wal.durableIndex); // 1
+   * ```
    */
   writable(options?: WritableOptions): WritableStream<EntryInput> {
     this.#appends.checkOpen();
