@@ -21,13 +21,13 @@ import type { Wakeups } from "./wakeups.ts";
 /** How to follow. */
 export interface FollowOptions {
   /**
-   * The first entry, the log's "start", or its "end": what comes after the
-   * call. @default {"start"}
+   * The index of the first entry, which may not be there yet; the log's
+   * "start"; or its "end": what comes after the call. @default {"start"}
    */
   from?: number | "start" | "end" | undefined;
   /** Ends it: the loop throws the signal's reason. */
   signal?: AbortSignal | undefined;
-  /** Only what no power cut takes back. @default {false} */
+  /** Each entry only once no power cut takes it back. @default {false} */
   durable?: boolean | undefined;
   /** Views instead of copies; as the log was opened. */
   zeroCopy?: boolean | undefined;

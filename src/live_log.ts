@@ -91,7 +91,7 @@ export class LiveLog extends WalReader {
     return segments.map((info, i) => ({ ...info, sealed: i < last }));
   }
 
-  /** Opens a consumer, or makes it; in this process alone. */
+  /** Opens a consumer, or makes it; no other process may have it open. */
   override consumer(
     name: string,
     options?: ConsumerOptions,
@@ -112,7 +112,7 @@ export class LiveLog extends WalReader {
     this.#free();
   }
 
-  /** The blocking twin of `close`; consumers wait no more. */
+  /** The blocking twin of `close`; calls of consumers are not waited for. */
   override closeSync(): void {
     this.#end();
     this.#free();

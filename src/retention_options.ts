@@ -6,13 +6,17 @@
 
 import { checkNames, checkWholeIn, isObject, show } from "./checks.ts";
 
-/** How much of the log is kept; what is left out does not count. */
+/**
+ * How much of the log is kept; a rule that is left out does not count. Whole
+ * segments are taken from the front, at rotations and on a timer: the growing
+ * segment always stays, and no consumer is passed. The logger is told.
+ */
 export interface RetentionOptions {
-  /** At most so many segment files. */
+  /** At most so many segment files, the growing one among them; 1 or more. */
   maxSegments?: number | undefined;
-  /** At most so many bytes of segment files. */
+  /** At most so many bytes of segment files, as they are allocated. */
   maxBytes?: number | undefined;
-  /** No segment that was ended longer ago, in ms. */
+  /** No segment whose successor was made longer ago, in milliseconds. */
   maxAgeMs?: number | undefined;
 }
 

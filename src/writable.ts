@@ -10,7 +10,10 @@ import type { EntryInput } from "./entry.ts";
 
 /** How far a stream may run ahead of the disk. */
 export interface WritableOptions {
-  /** `write` waits while more bytes are not durable. @default {1048576} */
+  /**
+   * `write` waits while more bytes than these are not durable; 0 waits for
+   * each entry. @default {1048576}
+   */
   maxUnsyncedBytes?: number | undefined;
 }
 
