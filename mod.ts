@@ -80,6 +80,22 @@ export type { WritableOptions } from "./src/writable.ts";
  * await wal.append({ data: "set x 1", term: 3 });
  * await wal.close();
  * ```
+ *
+ * @example Keep what is needed, and what a consumer has not worked off
+ * ```ts
+ * import { openWal } from "@walrus/wal";
+ *
+ * await using wal = await openWal("./wal_data", {
+ *   retention: { maxBytes: 2 ** 30, maxAgeMs: 7 * 24 * 3600 * 1000 },
+ *   logger: console,
+ * });
+ * await using worker = await wal.consumer("worker");
+ * await wal.append("job");
+ * for await (const batch of worker.batches({ maxEntries: 100 })) {
+ *   await worker.ack(batch.at(-1)!.index);
+ *   if (worker.lag === 0) break;
+ * }
+ * ```
  */
 export function openWal(
   directory: string | URL,
@@ -96,7 +112,7 @@ export function openWal(
 }
 
 /**
- * The blocking twin of `openWal`.
+ * The blocking twin of `openWal`; throws what that rejects with.
  *
  * @param directory The log's folder, a path or a `file:` URL.
  * @param options How to open it; every field has a default.
@@ -125,10 +141,13 @@ export function openWalSync(
  * Beside a writer, in whatever thread, process or runtime, it shows each batch
  * as soon as it is written, and `follow` waits for the next one; the writer may
  * die and come back. Without a writer it shows the log as it lies on the disk.
+ *
  * In Deno it needs `--allow-read` for the folder, and `--allow-write` for
- * consumers and for being woken at once instead of looking now and then; where
- * the machine's boot cannot be told (no access to `/proc`), it shows the log
- * as it was at the opening until the writer's next entry.
+ * consumers and for being woken at once; without that it looks each 1 to 16 ms.
+ * What a writer shows is believed at once where both can tell the machine's
+ * boot, which Deno grants with `--allow-all` only (it is read from `/proc`);
+ * else once it is seen to change: until the writer's next entry the reader
+ * shows the log as it was at the opening.
  *
  * With `recovery: "salvage"` a damaged log is opened, too: all of it is read
  * once, every sound entry is served, and `recovery.gaps` lists the lost ones.
@@ -140,6 +159,7 @@ export function openWalSync(
  * @throws {SegmentNotFoundError} when there is no log
  * @throws {WalCorruptedError} when durable bytes are damaged
  * @throws {UnsupportedFormatError} when it has another format or version
+ * @throws {StorageError} when the system refuses
  *
  * @example Follow a log that another process writes
  * ```ts
@@ -151,6 +171,21 @@ export function openWalSync(
  * for await (const entry of log.follow({ from: log.lastIndex })) {
  *   console.log(entry.text());
  *   break;
+ * }
+ * ```
+ *
+ * @example Work off what another process writes
+ * ```ts
+ * import { openReader, openWal } from "@walrus/wal";
+ *
+ * await using wal = await openWal("./wal_data"); // in the other process
+ * await wal.append("job");
+ * await using log = await openReader("./wal_data");
+ * await using worker = await log.consumer("mailer");
+ * for await (const entry of worker.follow()) {
+ *   console.log(entry.text());
+ *   await worker.ack(entry.index); // outlives both processes
+ *   if (worker.lag === 0) break;
  * }
  * ```
  *
@@ -185,7 +220,7 @@ export function openReader(
 }
 
 /**
- * The blocking twin of `openReader`.
+ * The blocking twin of `openReader`; throws what that rejects with.
  *
  * @param directory The log's folder, a path or a `file:` URL.
  * @param options How to open it; every field has a default.
