@@ -239,7 +239,8 @@ export class LiveState implements EntrySource {
   #lookAgain(tries: number): boolean {
     if (tries > TRIES_MAX) return false;
     const { view } = this.#parts;
-    if (this.changed()) {
+    // A page that could not be followed the last time is tried again, too.
+    if (this.changed() || this.#behind !== undefined) {
       this.refresh();
       return true;
     }
