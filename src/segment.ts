@@ -222,7 +222,7 @@ export class Segment {
     if (at < 0 && this.#rebuilt === undefined && this.sealed) {
       // The index may be what is wrong: ask the frames themselves.
       this.#rebuild();
-      const rebuilt = this.#rebuilt![index - this.#baseIndex];
+      const rebuilt = this.#rebuilt?.[index - this.#baseIndex];
       if (rebuilt !== undefined && rebuilt !== offset) {
         offset = rebuilt;
         at = this.#locateAt(offset, index, verify);
@@ -355,9 +355,10 @@ export class Segment {
 
   /** Makes the offsets again from the frames, in memory. */
   #rebuild(): void {
-    this.onDamagedIndex?.(this.path);
     const file = this.#directory.open(this.name, "read");
+    // A writer elsewhere may have removed it meanwhile.
     if (file === undefined) return;
+    this.onDamagedIndex?.(this.path);
     try {
       const { identity, end } = this;
       this.#rebuilt = this.offsetsOf?.(file) ??

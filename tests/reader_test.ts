@@ -45,12 +45,14 @@ import { temporaryFolder } from "./_storages.ts";
 import {
   entries,
   fingerprint,
+  inFolder,
   listFiles,
   onEach,
   type Place,
   putBytes,
   readBytes,
   REAL,
+  removeFile,
   segmentNames,
   systemFingerprint,
 } from "./_wal.ts";
@@ -128,6 +130,32 @@ describe("openReader()", () => {
     assertThrows(() => reader.get(1), WalClosedError);
     assertThrows(() => reader.entries(), WalClosedError);
     assertEquals(fingerprint(place), before, "a reader changes nothing");
+  });
+
+  onEachReader("names damage in a file that is gone", async (place, open) => {
+    await fillTen(place);
+    await using reader = await open();
+    assertEquals(reader.get(2).text(), "entry 2");
+    const [name] = segmentNames(place);
+    const sound = readBytes(place, name!);
+    const at = frameOffsets(sound)[2]! + 40;
+    inFolder(place, (folder) => {
+      const file = folder.open(name!, "write")!;
+      file.writeAt(new Uint8Array([sound[at]! ^ 1]), at);
+      file.close();
+    });
+    // As a reader stands that has not looked since the writer removed it.
+    removeFile(place, name!);
+    try {
+      assertEquals(reader.get(3).text(), "entry 3", "read before");
+    } catch (error) {
+      assert(
+        error instanceof ChecksumMismatchError ||
+          error instanceof SegmentNotFoundError,
+        `${error}`,
+      );
+    }
+    putBytes(place, name!, sound);
   });
 
   onEachReader("shows an empty log", async (place, open) => {
