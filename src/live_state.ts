@@ -33,6 +33,8 @@ import type { Wakeups } from "./wakeups.ts";
 
 /** Files come and go while a writer works; not this often in one call. */
 const TRIES_MAX = 20;
+/** So often a call begins anew because the writer has gone on meanwhile. */
+const OVERTAKEN_MAX = 1000;
 
 /** How a log is found whose writer lives. */
 const FOUND_LIVE: FoundLog["report"] = {
@@ -237,10 +239,15 @@ export class LiveState implements EntrySource {
 
   /** Whether the state may be another one than the time before. */
   #lookAgain(tries: number): boolean {
-    if (tries > TRIES_MAX) return false;
     const { view } = this.#parts;
-    // A page that could not be followed the last time is tried again, too.
-    if (this.changed() || this.#behind !== undefined) {
+    // A writer that goes on may outrun a reader many times, not for ever.
+    if (this.changed() && tries < OVERTAKEN_MAX) {
+      this.refresh();
+      return true;
+    }
+    if (tries > TRIES_MAX) return false;
+    // A page that could not be followed the last time is tried again.
+    if (this.#behind !== undefined) {
       this.refresh();
       return true;
     }

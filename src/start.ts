@@ -88,10 +88,11 @@ export function* start(
     yield* keeper.install(given, false);
     publisher.open();
     yield [directory];
+    // Readers must not look for segments by the page of a dead writer.
+    publisher.publish();
     // Only a durable manifest without them lets segments go.
     for (const name of found.unlink) removeQuietly(directory, name);
     if (found.closedEnd === undefined) writer.writeWatermark();
-    publisher.publish();
   } catch (error) {
     publisher.end();
     if (room !== undefined) keeper.discard(room);

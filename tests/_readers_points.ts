@@ -247,6 +247,13 @@ class Watch {
     this.#follower.doubt();
   }
 
+  /** Some who have read nothing yet, and look once at some later point. */
+  gatherStale(nth: number): void {
+    while (this.#stale.length < 8) this.#stale.push(this.#scene.openReader());
+    this.#stride = 5;
+    this.#point = nth;
+  }
+
   /** Everybody looks. */
   look(where: string): void {
     this.#counts.points++;
@@ -390,6 +397,7 @@ async function runWatched(
   if (dies) {
     counts.deaths++;
     watch.look("after the death");
+    watch.gatherStale(nth);
     restart(scene, plan, watch);
   } else scene.become(plan.states.at(-1)!);
   await watch.settle();
