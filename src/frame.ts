@@ -23,6 +23,28 @@ import type { Position } from "./mark.ts";
 
 const TWO_32 = 4294967296;
 
+/**
+ * Frames up to this size are put together in memory of the writer's own, which
+ * has a view of each size ready: two copies and one checksum are faster than
+ * one copy, a new view and a checksum of two parts (docs/performance.md).
+ */
+const SMALL_FRAME_BYTES = 1024;
+const smallFrame: Window = windowOf(new Uint8Array(SMALL_FRAME_BYTES));
+
+/** A small frame's bytes. */
+interface SmallFrame {
+  /** All of it. */
+  readonly frame: Uint8Array<ArrayBuffer>;
+  /** What its checksum is taken of. */
+  readonly checked: Uint8Array<ArrayBuffer>;
+  /** Its payload, in a frame without a transaction. */
+  readonly payload: Uint8Array<ArrayBuffer>;
+}
+
+const smallFrames: (SmallFrame | undefined)[] = Array.from({
+  length: SMALL_FRAME_BYTES + 1,
+});
+
 /** A 64-bit value as two u32, so that the hot path makes no bigint. */
 export interface Wide {
   /** Bits 0 to 31. */
@@ -91,52 +113,70 @@ export class FrameWriter {
     transactionId: Uint8Array | undefined,
     payloadBytes: number = payload.length,
   ): number {
-    const view = target.view;
     const idBytes = transactionId === undefined ? 0 : TRANSACTION_ID_BYTES;
     const length = FRAME_HEADER_BYTES + idBytes + payloadBytes;
-    const indexHigh = Math.floor(index / TWO_32);
+    const small = length <= SMALL_FRAME_BYTES;
+    const { bytes, view } = small ? smallFrame : target;
+    const start = small ? 0 : at;
+    const indexHigh = index < TWO_32 ? 0 : Math.floor(index / TWO_32);
     const termHigh = term < TWO_32 ? 0 : Math.floor(term / TWO_32);
-    const flagWord = flags | (this.#markBack << 16);
-
-    let state = crcBegin(this.#salt ^ offset);
-    state = crcWord(state, length);
-    state = crcWord(state, index);
-    state = crcWord(state, indexHigh);
-    state = crcWord(state, flagWord);
-    state = crcWord(state, this.#markOffset);
-    state = crcWord(state, term);
-    state = crcWord(state, termHigh);
-    state = crcWord(state, timestamp.low);
-    state = crcWord(state, timestamp.high);
-    let crc = crcEnd(state);
-
-    view.setUint32(at + 4, length, true);
-    view.setUint32(at + 8, index, true);
-    view.setUint32(at + 12, indexHigh, true);
-    view.setUint32(at + 16, flagWord, true);
-    view.setUint32(at + 20, this.#markOffset, true);
-    view.setUint32(at + 24, term, true);
-    view.setUint32(at + 28, termHigh, true);
-    view.setUint32(at + 32, timestamp.low, true);
-    view.setUint32(at + 36, timestamp.high, true);
-    let body = at + FRAME_HEADER_BYTES;
-    if (transactionId !== undefined) {
-      crc = crc32(transactionId, crc);
-      target.bytes.set(transactionId, body);
-      body += TRANSACTION_ID_BYTES;
-    }
-    if (payloadBytes > 0) {
-      // The caller's bytes may be shared memory that another thread changes
-      // or grows meanwhile: no more than was made room for can be copied, and
-      // the checksum is taken of what the log now holds.
-      const { buffer, byteOffset } = target.bytes;
-      const place = new Uint8Array(buffer, byteOffset + body, payloadBytes);
+    view.setUint32(start + 4, length, true);
+    view.setUint32(start + 8, index, true);
+    view.setUint32(start + 12, indexHigh, true);
+    view.setUint32(start + 16, flags | (this.#markBack << 16), true);
+    view.setUint32(start + 20, this.#markOffset, true);
+    view.setUint32(start + 24, term, true);
+    view.setUint32(start + 28, termHigh, true);
+    view.setUint32(start + 32, timestamp.low, true);
+    view.setUint32(start + 36, timestamp.high, true);
+    const body = start + FRAME_HEADER_BYTES;
+    if (transactionId !== undefined) bytes.set(transactionId, body);
+    // The caller's bytes may be shared memory that another thread changes or
+    // grows meanwhile: no more than was made room for can be copied, and the
+    // checksum is taken of what the log will hold.
+    const seed = (this.#salt ^ offset) >>> 0;
+    if (small) {
+      const parts = smallParts(length);
+      const place = idBytes === 0
+        ? parts.payload
+        : partOf(bytes, body + idBytes, payloadBytes);
       place.set(payload);
-      crc = crc32(place, crc);
+      view.setUint32(0, crc32(parts.checked, seed), true);
+      target.bytes.set(parts.frame, at);
+    } else {
+      const from = body + idBytes;
+      const place = partOf(bytes, from, payloadBytes);
+      place.set(payload);
+      const crc = crc32Range(bytes, at + 4, from, seed);
+      view.setUint32(at, crc32(place, crc), true);
     }
-    view.setUint32(at, crc, true);
     return alignFrame(length);
   }
+}
+
+/** The parts of a small frame of this length, made once. */
+function smallParts(length: number): SmallFrame {
+  return smallFrames[length] ??= {
+    frame: partOf(smallFrame.bytes, 0, length),
+    checked: partOf(smallFrame.bytes, 4, length - 4),
+    payload: partOf(
+      smallFrame.bytes,
+      FRAME_HEADER_BYTES,
+      length - FRAME_HEADER_BYTES,
+    ),
+  };
+}
+
+function partOf(
+  bytes: Uint8Array<ArrayBuffer>,
+  start: number,
+  length: number,
+): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset + start, length);
+}
+
+function windowOf(bytes: Uint8Array<ArrayBuffer>): Window {
+  return { bytes, view: new DataView(bytes.buffer) };
 }
 
 /** The mark of the frame at `at`; NOWHERE-like number 0 when it has none. */
