@@ -25,6 +25,8 @@ import type {
 
 /** Where there is no page, one is looked for so often at most. */
 const RETRY_MS = 50;
+/** So often in a row a page is read while it changes, at most. */
+const TORN_MAX = 20;
 
 /** What a writer shows of its log at one moment. */
 export interface LiveSnapshot {
@@ -85,16 +87,30 @@ export class LiveView {
     const page = this.#usable();
     if (page === undefined) return undefined;
     this.#fetch();
-    const { view } = page;
+    let seen = this.#lookOnce(page);
+    // What was read with one call while it was written may be parts of two
+    // pages that the sequence does not tell apart; the checksum does.
+    for (let i = 0; i < TORN_MAX && this.#isTorn(); i++) {
+      seen = this.#lookOnce(page);
+    }
+    return seen;
+  }
+
+  #isTorn(): boolean {
+    return this.#region === undefined && this.#chain === undefined &&
+      this.#sequence !== -1 && this.#sequence % 2 === 0;
+  }
+
+  #lookOnce({ bytes, view }: Window): LiveSnapshot | undefined {
     const sequence = view.getUint32(LIVE.sequence, true);
     this.#end = view.getUint32(LIVE.end, true);
     this.#endCheck = view.getUint32(LIVE.endCheck, true);
     this.#durable = view.getUint32(LIVE.durable, true);
     this.#durableCheck = view.getUint32(LIVE.durableCheck, true);
-    const same = sequence === this.#sequence;
+    const same = sequence === this.#sequence && this.#chain !== undefined;
     this.#sequence = sequence;
     if (sequence % 2 === 1) return undefined;
-    const chain = same ? this.#chain : decodeChain(page);
+    const chain = same ? this.#chain : decodeChain({ bytes, view });
     const end = decodeEnd(view);
     const durableIndex = decodeDurable(view);
     this.#fetch();

@@ -373,6 +373,28 @@ describe("LiveView", () => {
     }
   });
 
+  it("[F62] a read that met two pages is made again", () => {
+    using scene = new Scene(fullPage());
+    const { view, page } = scene;
+    assertExists(view.look());
+    const before = page.bytes.slice(0, LIVE.sequence);
+    const chain = { ...CHAIN, number: 9, generation: 8 };
+    encodeChain(page, chain);
+    setU32(page.bytes, LIVE.sequence, 8);
+    const after = page.bytes.slice(0, LIVE.sequence);
+    // The read had passed the first fields when the writer changed all.
+    page.bytes.set(before);
+    scene.write();
+    const act = () => {
+      page.bytes.set(after);
+      scene.write();
+    };
+    scene.between = { reads: 1, act };
+    assertEquals(view.look()?.chain, chain);
+    assertEquals(scene.between, undefined, "it was changed in between");
+    assert(!view.changed());
+  });
+
   it("[F63] a cell that is half written counts as before", () => {
     using scene = new Scene(fullPage());
     const { view } = scene;
