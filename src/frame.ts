@@ -134,6 +134,7 @@ export class FrameWriter {
     // The caller's bytes may be shared memory that another thread changes or
     // grows meanwhile: no more than was made room for can be copied, and the
     // checksum is taken of what the log will hold.
+    if (payload.length < payloadBytes) throw shrunk(payload, payloadBytes);
     const seed = (this.#salt ^ offset) >>> 0;
     if (small) {
       const parts = smallParts(length);
@@ -165,6 +166,13 @@ function smallParts(length: number): SmallFrame {
       length - FRAME_HEADER_BYTES,
     ),
   };
+}
+
+function shrunk(payload: Uint8Array, payloadBytes: number): RangeError {
+  const found = `${payload.length} bytes`;
+  return new RangeError(
+    `Cannot write frame: payload is ${found}, expected ${payloadBytes}`,
+  );
 }
 
 function partOf(

@@ -20,6 +20,11 @@ const TIME_MIN = -(2n ** 63n);
 const TIME_MAX = 2n ** 63n - 1n;
 const encoder = new TextEncoder();
 const NO_BYTES: Uint8Array = new Uint8Array(0);
+/** The true length of a typed array, whatever a subclass says. */
+const lengthOf: () => number = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype),
+  "length",
+)!.get!;
 
 /** An entry on its way into the log; reused, so that none is made per call. */
 export class Staged {
@@ -56,7 +61,7 @@ export function stageEntry(
   } else {
     stageFields(input, maxEntryBytes, staged);
   }
-  const bytes = staged.data.length;
+  const bytes: number = lengthOf.call(staged.data);
   if (bytes > maxEntryBytes) throw tooLarge(`${bytes} bytes`, maxEntryBytes);
   staged.payload = staged.data;
   staged.payloadBytes = bytes;
@@ -239,12 +244,12 @@ export function encodePayload(
   staged.payloadBytes = staged.payload.length;
 }
 
-/** More bytes than were made room for cannot be copied: a RangeError. */
+/** Data of another size than room was made for cannot be copied. */
 export function grownOr(error: unknown): unknown {
   if (!(error instanceof RangeError)) return error;
   return new InvalidEntryError(
-    "Cannot append entry: its data grew while it was copied, expected memory " +
-      "whose size stays",
+    "Cannot append entry: its data changed its size during the call, expected " +
+      "memory whose size stays",
     { cause: error },
   );
 }

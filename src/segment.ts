@@ -44,6 +44,9 @@ import {
 } from "./segment_index.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
 
+/** Entries by blocks: ordinals fit 32 bits, a segment 2^30 bytes. */
+const BLOCK_SHIFT = Math.log2(BLOCK_ENTRIES);
+
 /** One segment of an open log. */
 export class Segment {
   /** Its file's name. */
@@ -129,7 +132,8 @@ export class Segment {
 
   /** Whether frames of `bytes` with `entryCount` entries still fit. */
   fits(bytes: number, entryCount: number): boolean {
-    const blocks = Math.ceil((this.entryCount + entryCount) / BLOCK_ENTRIES);
+    const count = this.lastIndex - this.#baseIndex + 1 + entryCount;
+    const blocks = (count + BLOCK_ENTRIES - 1) >>> BLOCK_SHIFT;
     // A watermark must always fit behind the last entry.
     const reserved = blocks * BLOCK_BYTES + FOOTER_BYTES + FRAME_HEADER_BYTES;
     return this.end + bytes + reserved <= this.identity.segmentBytes;
@@ -285,8 +289,8 @@ export class Segment {
     // Rebuilt offsets end where the frames did: the index knows the rest.
     const rebuilt = this.#rebuilt?.[ordinal];
     if (rebuilt !== undefined) return rebuilt;
-    const block = Math.floor(ordinal / BLOCK_ENTRIES);
-    const slot = ordinal % BLOCK_ENTRIES;
+    const block = ordinal >>> BLOCK_SHIFT;
+    const slot = ordinal & (BLOCK_ENTRIES - 1);
     const { builder } = this;
     if (builder !== undefined) {
       const full = builder.entryCount - builder.entryCount % BLOCK_ENTRIES;

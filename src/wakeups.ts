@@ -48,7 +48,7 @@ export class Wakeups {
 
   /** Something has changed. Cheap when nobody waits. */
   wake(): void {
-    if (this.#waiting.size === 0) return;
+    if (this.#letGo === undefined) return;
     for (const wake of [...this.#waiting]) wake();
   }
 
