@@ -378,7 +378,7 @@ describe("LiveView", () => {
     const { view, page } = scene;
     assertExists(view.look());
     const before = page.bytes.slice(0, LIVE.sequence);
-    const chain = { ...CHAIN, number: 9, generation: 8 };
+    const chain = { ...CHAIN, session: "5".repeat(32), number: 9 };
     encodeChain(page, chain);
     setU32(page.bytes, LIVE.sequence, 8);
     const after = page.bytes.slice(0, LIVE.sequence);
