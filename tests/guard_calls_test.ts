@@ -1,0 +1,63 @@
+/**
+ * What the log asks of the system, counted: a figure that is the same on every
+ * machine, and the one that decides how fast the log can be. A child does
+ * each piece of work some times under strace.
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "./_assert.ts";
+import { KINDS_OF_CALLS, SCENES } from "./_guard_scenes.ts";
+import { type SceneCalls, traceScenes } from "./_guard_trace.ts";
+import { HAS_FFI } from "./_storages.ts";
+import { whyNoStrace } from "./_strace.ts";
+
+/** The child takes some seconds, longer where all processors are busy. */
+const TIMEOUT_MS = 120_000;
+
+/** A timer of the log, or a late close, may fall between the marks. */
+const CHANCE_CALLS = 2;
+
+const NO_STRACE = whyNoStrace();
+
+/** Holds one scene against its limits, and tells what was counted. */
+function check(
+  kind: "mapped" | "files",
+  scene: string,
+  found: SceneCalls,
+): void {
+  const { times, ...limits } = SCENES[kind][scene]!;
+  const told = KINDS_OF_CALLS.map((one) =>
+    `${Math.round(found[one] / times * 1000) / 1000} ${one} (≤ ${limits[one]})`
+  );
+  console.log(`${kind}, ${scene}: ${told.join(", ")}`);
+  for (const one of KINDS_OF_CALLS) {
+    assert(
+      found[one] <= limits[one] * times + CHANCE_CALLS,
+      `${found[one]} calls of kind "${one}" in ${times} times "${scene}", ` +
+        `expected at most ${limits[one]} each: ` +
+        [...found.calls].map(([call, count]) => `${count} ${call}`).join(", "),
+    );
+  }
+}
+
+for (const kind of ["mapped", "files"] as const) {
+  const skip = NO_STRACE ||
+    (kind === "mapped" && !HAS_FFI && "this runtime has no FFI");
+  const scenes = Object.keys(SCENES[kind]);
+  let traced: ReadonlyMap<string, SceneCalls> | undefined;
+  describe(`guard of system calls [${kind}]`, () => {
+    it(
+      "all the work is done under strace",
+      { timeout: TIMEOUT_MS, skip },
+      () => {
+        traced = traceScenes(kind);
+        assertEquals([...traced.keys()], scenes);
+      },
+    );
+    for (const scene of scenes) {
+      it(`it stays within its system calls: ${scene}`, { skip }, () => {
+        assert(traced !== undefined, "the child did not do its work");
+        check(kind, scene, traced.get(scene)!);
+      });
+    }
+  });
+}
