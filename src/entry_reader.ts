@@ -10,8 +10,19 @@ import { Copier } from "./copier.ts";
 import type { Encoder } from "./encoder.ts";
 import { type Entry, StoredEntry } from "./entry.ts";
 import { ChecksumMismatchError, InvalidEntryError } from "./errors.ts";
-import { FLAG, FRAME_HEADER_BYTES } from "./format.ts";
-import { frameFlags, frameLength, frameTerm, payloadStart } from "./frame.ts";
+import {
+  FLAG,
+  FRAME,
+  FRAME_HEADER_BYTES,
+  TRANSACTION_ID_BYTES,
+} from "./format.ts";
+import {
+  frameFlags,
+  frameLength,
+  frameTerm,
+  payloadStart,
+  type Window,
+} from "./frame.ts";
 import type { LogState } from "./log_state.ts";
 import type { Segment } from "./segment.ts";
 import type { StoragePort } from "./storage.ts";
@@ -36,44 +47,96 @@ export interface EntrySource {
 
 /** Reads the entries of one open log. */
 export class EntryReader implements EntrySource {
-  readonly #parts: EntryReaderParts;
   readonly #state: LogState;
+  readonly #encoder: Encoder | undefined;
+  readonly #verify: boolean;
   readonly #copier: Copier;
 
   /** For a log that is open. */
   constructor(parts: EntryReaderParts) {
-    this.#parts = parts;
     this.#state = parts.state;
+    this.#encoder = parts.encoder;
+    this.#verify = parts.verifyReads;
     this.#copier = new Copier((bytes) => parts.port.sharedMemory(bytes));
   }
 
   /** Entry `index`, which must exist; a view of it where that can be. */
   read(index: number, zeroCopy: boolean): Entry {
-    const { encoder, verifyReads } = this.#parts;
     const segment = this.#state.holding(index);
-    const views = zeroCopy && encoder === undefined && segment.file.mapped;
-    const at = segment.locateFrame(index, verifyReads && !views);
-    const memory = views
-      ? segment.viewFrame(index, at, verifyReads)
-      : undefined;
-    // Where there is no such memory after all, nothing was checked yet.
-    if (views && memory === undefined) segment.locateFrame(index, verifyReads);
-    const { bytes, view } = memory ?? segment.file.window;
-    const flags = frameFlags(view, at);
-    const term = frameTerm(view, at);
-    const start = at + payloadStart(flags);
+    if (zeroCopy && this.#encoder === undefined && segment.file.mapped) {
+      const found = this.#view(segment, index);
+      if (found !== undefined) return found;
+    }
+    const at = segment.locateFrame(index, false);
+    const found = this.#copy(segment, segment.file.window, at, index);
+    // The index may be damaged, or the frame: locating tells which.
+    return found ?? this.#copyChecked(segment, index);
+  }
+
+  /** The frame at `at` with a copy of its data, if its checksum is right. */
+  #copy(
+    segment: Segment,
+    window: Window,
+    at: number,
+    index: number,
+  ): Entry | undefined {
+    const { bytes, view } = window;
+    const start = at + payloadStart(frameFlags(view, at));
     const end = at + frameLength(view, at);
-    const payload = memory === undefined
-      ? this.#copier.copy(bytes, start, end)
-      : new Uint8Array(bytes.buffer, start, end - start);
-    const transaction = (flags & FLAG.transaction) === 0
+    const payload = this.#copier.copy(bytes, start, end);
+    if (this.#verify && !segment.isSound(window, at, index, payload)) {
+      return undefined;
+    }
+    return this.#entry(segment, window, at, index, payload);
+  }
+
+  #copyChecked(segment: Segment, index: number): Entry {
+    const at = segment.locateFrame(index, true);
+    const { window } = segment.file;
+    const { bytes, view } = window;
+    const start = at + payloadStart(frameFlags(view, at));
+    const payload = bytes.slice(start, at + frameLength(view, at));
+    return this.#entry(segment, window, at, index, payload);
+  }
+
+  /** A view of it; undefined where there is no memory for views. */
+  #view(segment: Segment, index: number): Entry | undefined {
+    const memory = segment.file.viewMemory(false);
+    if (memory === undefined) return undefined;
+    if (this.#verify) {
+      const at = segment.placeIn(memory, index);
+      if (at >= 0) {
+        const payload = viewPayload(memory, at);
+        if (segment.isSound(memory, at, index, payload)) {
+          return this.#entry(segment, memory, at, index, payload);
+        }
+      }
+    }
+    // The program has written into its memory, or there is damage.
+    const at = segment.locateFrame(index, this.#verify);
+    const sound = this.#verify ? segment.freshMemory(index, at) : memory;
+    if (sound === undefined) return undefined;
+    const payload = viewPayload(sound, at);
+    return this.#entry(segment, sound, at, index, payload);
+  }
+
+  #entry(
+    segment: Segment,
+    { bytes, view }: Window,
+    at: number,
+    index: number,
+    payload: Uint8Array<ArrayBuffer>,
+  ): Entry {
+    const body = at + FRAME_HEADER_BYTES;
+    const transaction = (frameFlags(view, at) & FLAG.transaction) === 0
       ? undefined
-      : bytes.slice(at + FRAME_HEADER_BYTES, start);
-    const low = view.getUint32(at + 32, true);
-    const high = view.getInt32(at + 36, true);
-    const data = encoder === undefined
+      : bytes.slice(body, body + TRANSACTION_ID_BYTES);
+    const low = view.getUint32(at + FRAME.timestamp, true);
+    const high = view.getInt32(at + FRAME.timestamp + 4, true);
+    const data = this.#encoder === undefined
       ? payload
-      : this.#decode(encoder, segment, index, payload);
+      : this.#decode(this.#encoder, segment, index, payload);
+    const term = frameTerm(view, at);
     return new StoredEntry(index, term, data, low, high, transaction);
   }
 
@@ -88,7 +151,7 @@ export class EntryReader implements EntrySource {
       data = encoder.decode(payload)?.data;
     } catch (error) {
       // With the checksum off, damage shows here first.
-      if (!this.#parts.verifyReads && error instanceof InvalidEntryError) {
+      if (!this.#verify && error instanceof InvalidEntryError) {
         const offset = segment.offsetOf(index);
         throw new ChecksumMismatchError(
           `Cannot read entry ${index}: ${error.message}`,
@@ -103,4 +166,12 @@ export class EntryReader implements EntrySource {
         `${show(data)} as data, expected a Uint8Array`,
     );
   }
+}
+
+function viewPayload({ bytes, view }: Window, at: number): Uint8Array<
+  ArrayBuffer
+> {
+  const start = payloadStart(frameFlags(view, at));
+  const length = frameLength(view, at) - start;
+  return new Uint8Array(bytes.buffer, bytes.byteOffset + at + start, length);
 }

@@ -283,6 +283,25 @@ export function isFrameSound(
   return crc32Range(source.bytes, body, at + length, crc) === stored;
 }
 
+/**
+ * The same for a frame whose payload is in other memory already: what is
+ * handed out is what was checked.
+ */
+export function isPayloadSound(
+  source: Window,
+  at: number,
+  offset: number,
+  salt: number,
+  payload: Uint8Array<ArrayBuffer>,
+): boolean {
+  const view = source.view;
+  let crc = headerCrc(view, at, offset, salt);
+  const end = at + frameLength(view, at) - payload.length;
+  const body = at + FRAME_HEADER_BYTES;
+  if (end > body) crc = crc32Range(source.bytes, body, end, crc);
+  return crc32(payload, crc) === view.getUint32(at, true);
+}
+
 /** The checksum of a frame's header fields, the seed for what follows. */
 export function headerCrc(
   view: DataView,

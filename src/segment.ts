@@ -13,7 +13,6 @@ import type { ChainSegment } from "./chain.ts";
 import { ChecksumMismatchError, StorageError } from "./errors.ts";
 import { viewOf } from "./fields.ts";
 import {
-  alignFrame,
   BLOCK,
   BLOCK_BYTES,
   BLOCK_ENTRIES,
@@ -29,6 +28,7 @@ import {
   frameLength,
   FrameWriter,
   isFrameSound,
+  isPayloadSound,
   isPlausibleFrame,
   type Wide,
   type Window,
@@ -242,29 +242,55 @@ export class Segment {
     if (offset + FRAME_HEADER_BYTES > end) return -1;
     let at = file.locate(offset, FRAME_HEADER_BYTES, end);
     if (at < 0) return -1;
-    const { number } = this.identity;
-    const { view } = file.window;
-    if (!isPlausibleFrame(view, at, offset, end, number)) return -1;
-    if (frameIndex(view, at) !== index) return -1;
-    if ((frameFlags(view, at) & FLAG.entry) === 0) return -1;
-    at = file.locate(offset, frameLength(view, at), end);
+    if (!this.#isFrameOf(file.window.view, at, offset, index)) return -1;
+    at = file.locate(offset, frameLength(file.window.view, at), end);
     if (at < 0) return -1;
     if (!verify) return at;
     return isFrameSound(file.window, at, offset, this.#salt) ? at : -1;
   }
 
+  /** Whether what lies at `at` looks like the frame of entry `index`. */
+  #isFrameOf(
+    view: DataView,
+    at: number,
+    offset: number,
+    index: number,
+  ): boolean {
+    return isPlausibleFrame(view, at, offset, this.end, this.identity.number) &&
+      frameIndex(view, at) === index &&
+      (frameFlags(view, at) & FLAG.entry) !== 0;
+  }
+
+  /** Where the frame of entry `index` lies in `memory`, unchecked; or -1. */
+  placeIn(memory: Window, index: number): number {
+    const offset = this.offsetOf(index);
+    if (!(offset >= HEADER_BYTES && offset % 8 === 0)) return -1;
+    const last = Math.min(this.end, memory.bytes.length);
+    if (offset + FRAME_HEADER_BYTES > last) return -1;
+    if (!this.#isFrameOf(memory.view, offset, offset, index)) return -1;
+    return offset + frameLength(memory.view, offset) <= last ? offset : -1;
+  }
+
   /**
-   * Memory of the program's own in which the frame at `at` of `file.window`
+   * Whether the checksum of the frame at `at` of `memory` is right, with a
+   * payload that may be a copy of what lies there.
+   */
+  isSound(
+    memory: Window,
+    at: number,
+    index: number,
+    payload: Uint8Array<ArrayBuffer>,
+  ): boolean {
+    const offset = this.offsetOf(index);
+    return isPayloadSound(memory, at, offset, this.#salt, payload);
+  }
+
+  /**
+   * New memory of the program's own in which the frame at `at` of the file
    * lies at the same place; undefined where there is none.
    */
-  viewFrame(index: number, at: number, verify: boolean): Window | undefined {
-    const { file } = this;
-    const memory = file.viewMemory(false);
-    if (memory === undefined || !verify) return memory;
-    if (this.#isSame(memory, at)) return memory;
-    // The program has written into the page, or the file is damaged.
-    this.locateFrame(index, true);
-    const fresh = file.viewMemory(true);
+  freshMemory(index: number, at: number): Window | undefined {
+    const fresh = this.file.viewMemory(true);
     if (fresh === undefined || this.#isSame(fresh, at)) return fresh;
     throw this.#mismatch(index, at);
   }
@@ -370,10 +396,5 @@ export class Segment {
     } finally {
       file.close();
     }
-  }
-
-  /** Where the frame after the one at `offset` begins. */
-  frameEnd(at: number, offset: number): number {
-    return offset + alignFrame(frameLength(this.file.window.view, at));
   }
 }

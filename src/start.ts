@@ -88,9 +88,8 @@ export function* start(
     yield* keeper.install(given, false);
     publisher.open();
     yield [directory];
-    // Readers must not look for segments by the page of a dead writer.
     publisher.publish();
-    // Only a durable manifest without them lets segments go.
+    // A durable manifest without them and this writer's page let them go.
     for (const name of found.unlink) removeQuietly(directory, name);
     if (found.closedEnd === undefined) writer.writeWatermark();
   } catch (error) {

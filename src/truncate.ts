@@ -8,12 +8,14 @@
 
 import { StorageError } from "./errors.ts";
 import {
+  alignFrame,
   alignPage,
   CAUSE,
   indexBytes,
   PAGE_BYTES,
   SEGMENT_BYTES_MIN,
 } from "./format.ts";
+import { frameLength } from "./frame.ts";
 import { removeQuietly } from "./fresh_file.ts";
 import type { LogState } from "./log_state.ts";
 import { earlierOf, NOWHERE } from "./mark.ts";
@@ -122,7 +124,8 @@ function freedBy(segment: Segment): CutOff["freed"] {
 function endOfEntry(segment: Segment, index: number): number {
   if (index === segment.lastIndex) return segment.end;
   const at = segment.locateFrame(index, false);
-  return segment.frameEnd(at, segment.offsetOf(index));
+  const length = frameLength(segment.file.window.view, at);
+  return segment.offsetOf(index) + alignFrame(length);
 }
 
 /** Removes what a durable truncation cut off; what fails is left over. */
