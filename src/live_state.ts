@@ -232,29 +232,42 @@ export class LiveState implements EntrySource {
       } catch (error) {
         const gone = error instanceof SegmentNotFoundError ||
           error instanceof ChecksumMismatchError;
-        if (!gone || !this.#lookAgain(tries)) throw error;
+        if (!gone || !this.#lookAgain(error, tries)) throw error;
       }
     }
   }
 
   /** Whether the state may be another one than the time before. */
-  #lookAgain(tries: number): boolean {
-    const { view } = this.#parts;
+  #lookAgain(error: WalError, tries: number): boolean {
     // A writer that goes on may outrun a reader many times, not for ever.
     if (this.changed() && tries < OVERTAKEN_MAX) {
       this.refresh();
       return true;
     }
-    if (tries > TRIES_MAX) return false;
+    if (tries > 5 * TRIES_MAX) return false;
     // A page that could not be followed the last time is tried again.
     if (this.#behind !== undefined) {
       this.refresh();
       return true;
     }
-    if (!view.changing) return false;
-    // A moment, unless a death has left it so: then the disk tells.
-    if (tries === TRIES_MAX) this.#goTo(this.#onDisk());
-    return true;
+    if (this.#parts.view.changing) {
+      // A moment, unless a death has left it so: then the disk tells.
+      if (tries % TRIES_MAX === TRIES_MAX - 1) this.#followDisk();
+      return true;
+    }
+    // What was found on the disk may be there no more.
+    return error instanceof SegmentNotFoundError && this.#followDisk();
+  }
+
+  /** Goes where the disk is, which a writer may change meanwhile. */
+  #followDisk(): boolean {
+    try {
+      this.#goTo(this.#onDisk());
+      return true;
+    } catch (error) {
+      if (!(error instanceof WalError)) throw error;
+      return false;
+    }
   }
 
   /** What a page would show of the log as it lies on the disk. */

@@ -69,7 +69,8 @@ const LOOPS = join(NATIVE, "workloads.c");
 const PROGRAMS = [
   {
     name: "floor",
-    sources: [join(BENCH, "floor", "floor.c"), LOOPS],
+    sources: ["floor.c", "stall.c"].map((file) => join(BENCH, "floor", file))
+      .concat(LOOPS),
     libraries: ["-lz"],
     needs: "zlib1g-dev",
     about: "what a log must do, in C",
@@ -165,6 +166,11 @@ function takesPart({ home, module, runtime }, values) {
   return values.everywhere || (values.full && module === "walrus");
 }
 
+/** The floor alone: `{ executable }`, or the `reason` why it is not there. */
+export function compileFloor() {
+  return compile(PROGRAMS.find(({ name }) => name === "floor"));
+}
+
 /** The program's executable, made anew when a source is newer. */
 function compile({ name, sources, libraries, needs }) {
   const folder = join(BENCH, ".cache");
@@ -173,6 +179,7 @@ function compile({ name, sources, libraries, needs }) {
   const headers = [
     join(NATIVE, "workloads.h"),
     join(BENCH, "floor", "crc32_fold.h"),
+    join(BENCH, "floor", "stall.h"),
   ];
   const newest = Math.max(
     ...[...sources, ...headers].map((file) => statSync(file).mtimeMs),

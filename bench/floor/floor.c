@@ -21,6 +21,7 @@
 
 #include "../peers/native/workloads.h"
 #include "crc32_fold.h"
+#include "stall.h"
 
 #define PAGE 4096
 #define HEADER 16
@@ -135,11 +136,16 @@ static void batch(void *opened, const uint8_t *const *data, size_t count,
   *log->count += count;
 }
 
-static size_t get_frame(const uint8_t *at, uint8_t *target) {
+static size_t check_frame(const uint8_t *at) {
   uint32_t length, crc;
   memcpy(&length, at, 4);
   memcpy(&crc, at + 4, 4);
   if (crc32_of(at + HEADER, length) != crc) fail("get", "damaged entry");
+  return length;
+}
+
+static size_t get_frame(const uint8_t *at, uint8_t *target) {
+  size_t length = check_frame(at);
   memcpy(target, at + HEADER, length);
   return length;
 }
@@ -163,6 +169,30 @@ static uint64_t scan(void *opened) {
   return count;
 }
 
+/* As "scan", but each entry is checked where it lies, and not copied. */
+static uint64_t scan_in_place(void *opened) {
+  struct log *log = opened;
+  const uint8_t *at = log->map + PAGE;
+  uint64_t count = *log->count;
+  for (uint64_t i = 0; i < count; i++) {
+    size_t bytes = check_frame(at);
+    sink += at[HEADER];
+    at += frame_bytes(bytes);
+  }
+  return count;
+}
+
+/* As "get", but the entry is checked where it lies; one byte is handed out. */
+static size_t view(void *opened, uint64_t index, uint8_t *target) {
+  struct log *log = opened;
+  uint32_t length;
+  memcpy(&length, log->map + PAGE, 4);
+  const uint8_t *at = log->map + PAGE + index * frame_bytes(length);
+  check_frame(at);
+  target[0] = at[HEADER];
+  return length;
+}
+
 static uint64_t count(void *opened) {
   return *((struct log *)opened)->count;
 }
@@ -176,11 +206,8 @@ static void close_log(void *opened) {
 }
 
 /* The loop of "append" over pages that are there already. */
-static void append_warm(const struct contender *contender, int argc,
-                        char **argv) {
-  (void)argc;
-  struct job job = {argv[1], argv[2], strtoull(argv[3], NULL, 10),
-                    strtod(argv[4], NULL), WARM_BYTES};
+static void append_warm(const struct contender *contender, struct job job) {
+  job.bytes_max = WARM_BYTES;
   struct log *log = open_log(&job, 0);
   memset(log->map + PAGE, 1, log->size - PAGE);
   uint8_t *data = malloc(job.bytes);
@@ -213,9 +240,18 @@ int main(int argc, char **argv) {
                             .close = close_log};
   snprintf(floor.version, sizeof floor.version, "crc32 by %s",
            folds ? "pclmul" : "zlib");
-  if (argc == 6 && strcmp(argv[1], "append, warm") == 0) {
-    append_warm(&floor, argc, argv);
-    return 0;
+  if (argc != 6) return run(&floor, argc, argv);
+  struct job job = {argv[1], argv[2], strtoull(argv[3], NULL, 10),
+                    strtod(argv[4], NULL), strtoull(argv[5], NULL, 10)};
+#define IS(text) (strcmp(job.measure, text) == 0)
+  if (IS("append, warm")) append_warm(&floor, job);
+  else if (IS("stall, always")) measure_stall(&job, 1);
+  else if (IS("stall, interval")) measure_stall(&job, 0);
+  else {
+    /* The loops of "get" and "scan", without the copies. */
+    if (IS("view")) floor.get = view, argv[1] = "get";
+    if (IS("scan, in place")) floor.scan = scan_in_place, argv[1] = "scan";
+    return run(&floor, argc, argv);
   }
-  return run(&floor, argc, argv);
+  return 0;
 }

@@ -11,8 +11,7 @@
 #include <unistd.h>
 
 #define RING 64
-#define CALLERS 64
-#define BATCH_MAX 1000
+#define BATCH_MAX 1024
 #define WARM_PART 0.2
 
 volatile uint64_t sink;
@@ -156,30 +155,32 @@ static void *call(void *argument) {
 }
 
 static void measure_callers(const struct contender *contender,
-                            const struct job *job) {
+                            const struct job *job, int callers_count) {
+  if (callers_count < 1 || callers_count > BATCH_MAX)
+    fail(job->measure, "too many callers, or none");
   void *log = contender->open(job, 1);
   uint64_t count = 0;
   double ns;
   if (contender->threads) {
     pthread_barrier_t barrier;
-    pthread_barrier_init(&barrier, NULL, CALLERS + 1);
-    pthread_t threads[CALLERS];
-    struct caller callers[CALLERS];
-    for (int i = 0; i < CALLERS; i++) {
+    pthread_barrier_init(&barrier, NULL, callers_count + 1);
+    pthread_t threads[callers_count];
+    struct caller callers[callers_count];
+    for (int i = 0; i < callers_count; i++) {
       callers[i] = (struct caller){contender, job, log, &barrier, 0};
       pthread_create(&threads[i], NULL, call, &callers[i]);
     }
     pthread_barrier_wait(&barrier);
     double start = now_ns();
-    for (int i = 0; i < CALLERS; i++) {
+    for (int i = 0; i < callers_count; i++) {
       pthread_join(threads[i], NULL);
       count += callers[i].count;
     }
     ns = (now_ns() - start) / (double)count;
   } else {
-    struct turns turns = begin(job, CALLERS);
+    struct turns turns = begin(job, callers_count);
     for (; another(&turns); turns.turn++)
-      contender->batch(log, batch_of, CALLERS, job->bytes);
+      contender->batch(log, batch_of, callers_count, job->bytes);
     ns = ns_per_entry(&turns, &count);
   }
   contender->close(log);
@@ -201,7 +202,7 @@ static void measure_batch(const struct contender *contender,
 static void write_all(const struct contender *contender, const struct job *job,
                       void *log) {
   size_t size = (1 << 20) / job->bytes;
-  if (size > BATCH_MAX) size = BATCH_MAX;
+  if (size > 1000) size = 1000;
   if (size < 1) size = 1;
   for (size_t bytes = 0; bytes < job->bytes_max; bytes += size * job->bytes)
     contender->batch(log, batch_of, size, job->bytes);
@@ -304,11 +305,13 @@ int run(const struct contender *contender, int argc, char **argv) {
                     strtod(argv[4], NULL), strtoull(argv[5], NULL, 10)};
   make_payloads(job.bytes);
   const char *name = job.measure;
+  int callers_count;
 #define IS(text) (strcmp(name, text) == 0)
   if (IS("load")) print(contender, 0, 0);
   else if (IS("append")) measure_append(contender, &job);
   else if (IS("append durable")) measure_durable(contender, &job);
-  else if (IS("append durable, 64 callers")) measure_callers(contender, &job);
+  else if (sscanf(name, "append durable, %d callers", &callers_count) == 1)
+    measure_callers(contender, &job, callers_count);
   else if (IS("batch of 100")) measure_batch(contender, &job, 100, 0);
   else if (IS("batch of 1000")) measure_batch(contender, &job, 1000, 0);
   else if (IS("batch of 100, durable")) measure_batch(contender, &job, 100, 1);
