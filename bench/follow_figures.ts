@@ -21,6 +21,15 @@ import {
 } from "node:worker_threads";
 import { openReader, openWal, type WalReader } from "../mod.ts";
 
+const { values } = parseArgs({
+  options: {
+    follow: { type: "string" },
+    open: { type: "string" },
+    count: { type: "string", default: "1000" },
+    where: { type: "string", multiple: true },
+    folder: { type: "string", default: tmpdir() },
+  },
+});
 const ENTRY_BYTES = 256;
 const THIS = new URL(import.meta.url);
 
@@ -29,7 +38,10 @@ function nowMs(): number {
   return performance.timeOrigin + performance.now();
 }
 
-/** Follows until an empty entry; gives the latencies and the idle CPU. */
+/**
+ * Follows until an empty entry; gives the idle CPU, and the latencies of the
+ * entries that say when they were sent.
+ */
 async function follow(
   log: WalReader,
   ready: () => void,
@@ -46,7 +58,7 @@ async function follow(
     const { data } = step.value;
     if (data.length === 0) break;
     const sentMs = new DataView(data.buffer, data.byteOffset).getFloat64(0);
-    latencies.push(nowMs() - sentMs);
+    if (sentMs > 0) latencies.push(nowMs() - sentMs);
   }
   await following.return();
   return { latencies, idlePercent: (user + system) / 50_000 };
@@ -82,7 +94,7 @@ async function feed(folder: string, count: number, ready: Promise<unknown>) {
 }
 
 async function sameProcess(count: number) {
-  const folder = mkdtempSync(join(tmpdir(), "walrus-follow-"));
+  const folder = mkdtempSync(join(values.folder, "walrus-follow-"));
   const wal = await openWal(folder, { sync: "never" });
   let ready = () => {};
   const waits = new Promise<void>((resolve) => ready = resolve);
@@ -102,7 +114,7 @@ async function sameProcess(count: number) {
 }
 
 async function elsewhere(count: number, worker: boolean) {
-  const folder = mkdtempSync(join(tmpdir(), "walrus-follow-"));
+  const folder = mkdtempSync(join(values.folder, "walrus-follow-"));
   await (await openWal(folder)).close();
   let result = "";
   let ready = () => {};
@@ -143,7 +155,7 @@ function medianNs(count: number, round: () => void): number {
 
 /** Reading a warm log of 64 MiB, checked. */
 async function reading() {
-  const folder = mkdtempSync(join(tmpdir(), "walrus-reading-"));
+  const folder = mkdtempSync(join(values.folder, "walrus-reading-"));
   const total = 200_000;
   const wal = await openWal(folder, { sync: "never" });
   const batch = Array.from({ length: 1000 }, () => new Uint8Array(ENTRY_BYTES));
@@ -189,13 +201,6 @@ async function opened(folder: string) {
   return { length, segments, openMs, afterOpen, afterReads };
 }
 
-const { values } = parseArgs({
-  options: {
-    follow: { type: "string" },
-    open: { type: "string" },
-    count: { type: "string", default: "1000" },
-  },
-});
 if (!isMainThread) {
   await follower(workerData, (line) => parentPort!.postMessage(line));
 } else if (values.follow !== undefined) {
@@ -203,11 +208,23 @@ if (!isMainThread) {
 } else if (values.open !== undefined) {
   console.log(JSON.stringify(await opened(values.open)));
 } else {
-  const count = Number(values.count);
-  console.log(JSON.stringify({
-    same: await sameProcess(count),
-    worker: await elsewhere(count, true),
-    process: await elsewhere(count, false),
-    ...await reading(),
-  }));
+  console.log(JSON.stringify(await measureAll(Number(values.count))));
+}
+
+/** What `--where` names, or all. */
+async function measureAll(count: number): Promise<Record<string, unknown>> {
+  const parts: Record<string, () => Promise<unknown>> = {
+    same: () => sameProcess(count),
+    worker: () => elsewhere(count, true),
+    process: () => elsewhere(count, false),
+    reading,
+  };
+  const found: Record<string, unknown> = {};
+  for (const [name, measure] of Object.entries(parts)) {
+    if (!(values.where?.includes(name) ?? true)) continue;
+    const figures = await measure();
+    if (name === "reading") Object.assign(found, figures);
+    else found[name] = figures;
+  }
+  return found;
 }

@@ -41,11 +41,12 @@ export function machineLine(machine) {
 }
 
 /** The command, without what names a folder of this machine. */
-export function commandLine(args) {
+export function commandLine(args, program = "node bench/compare.mjs") {
   const kept = args.filter((arg, index) =>
-    !/^--(dir|out)\b/.test(arg) && !/^--(dir|out)$/.test(args[index - 1] ?? "")
+    !/^--(dir|folder|out)\b/.test(arg) &&
+    !/^--(dir|folder|out)$/.test(args[index - 1] ?? "")
   );
-  return ["node bench/compare.mjs", ...kept].join(" ");
+  return [program, ...kept].join(" ");
 }
 
 function commitOf(root) {
