@@ -6,6 +6,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { machineLine } from "./machine.mjs";
 import { measuredTitles } from "./summary.mjs";
 import { sizeOf, timeText } from "./tables.mjs";
@@ -20,18 +21,18 @@ const THEMES = {
     ground: "#ffffff",
     text: "#1f2328",
     faint: "#d0d7de",
-    range: ["#0969da", "#8c959f", "#1a7f37"],
+    range: ["#0969da", "#8c959f", "#1a7f37", "#9a6700"],
   },
   dark: {
     ground: "#0d1117",
     text: "#e6edf3",
     faint: "#30363d",
-    range: ["#4493f8", "#7d8590", "#3fb950"],
+    range: ["#4493f8", "#7d8590", "#3fb950", "#d29922"],
   },
 };
 const KINDS = ["walrus", "others", "in C"];
 
-if (process.argv[1]?.endsWith("charts.mjs")) {
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     await drawCharts(process.argv[2]);
   } catch (error) {
@@ -40,22 +41,28 @@ if (process.argv[1]?.endsWith("charts.mjs")) {
   }
 }
 
-/** Writes `NAME-BYTES-THEME.svg` beside `NAME.json`; returns their paths. */
+/** Writes `NAME-BYTES-THEME.svg` beside `NAME.json`. */
 export async function drawCharts(path) {
-  // Loaded here: whoever imports this file need not have them installed.
-  const [vega, { compile }] = await Promise.all(
-    ["vega", "vega-lite"].map((name) => importPeer(name)),
-  );
   const results = JSON.parse(readFileSync(path, "utf8"));
   for (const bytes of results.plan.payloads) {
-    for (const theme of Object.keys(THEMES)) {
-      const { spec } = compile(chartOf(results, bytes, THEMES[theme]));
-      const view = new vega.View(vega.parse(spec), { renderer: "none" });
-      const svg = await view.toSVG();
-      const file = path.replace(/\.json$/, `-${bytes}-${theme}.svg`);
-      writeFileSync(file, `<!-- deno-fmt-ignore-file -->\n${svg}\n`);
-      console.log(file);
-    }
+    const name = path.replace(/\.json$/, `-${bytes}`);
+    await renderCharts(name, (theme) => chartOf(results, bytes, theme));
+  }
+}
+
+/** Writes `NAME-light.svg` and `NAME-dark.svg` of what `specOf` gives. */
+export async function renderCharts(name, specOf) {
+  // Loaded here: whoever imports this file need not have them installed.
+  const [vega, { compile }] = await Promise.all(
+    ["vega", "vega-lite"].map((peer) => importPeer(peer)),
+  );
+  for (const [theme, colours] of Object.entries(THEMES)) {
+    const { spec } = compile(specOf(colours));
+    const view = new vega.View(vega.parse(spec), { renderer: "none" });
+    const svg = await view.toSVG();
+    const file = `${name}-${theme}.svg`;
+    writeFileSync(file, `<!-- deno-fmt-ignore-file -->\n${svg}\n`);
+    console.log(file);
   }
 }
 
@@ -155,19 +162,22 @@ function barsOf(title, rows, results) {
   };
 }
 
-function configOf(theme) {
+/** Colours and fonts of a theme. */
+export function configOf(theme) {
   return {
     background: theme.ground,
     font: "system-ui, -apple-system, Segoe UI, sans-serif",
     title: { color: theme.text, subtitleColor: theme.text },
     axis: {
       labelColor: theme.text,
+      titleColor: theme.text,
       labelLimit: 220,
       domainColor: theme.faint,
       tickColor: theme.faint,
       grid: false,
       ticks: false,
     },
+    legend: { labelColor: theme.text },
     view: { stroke: null },
     text: { color: theme.text },
     rule: { color: theme.text },
