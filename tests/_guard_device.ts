@@ -6,7 +6,8 @@
  * @module
  */
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SimulatedStorage } from "../testing/mod.ts";
 import { PAGE } from "./_small_disk.ts";
@@ -50,6 +51,16 @@ export function whyUntold(): string | false {
       "the folder for temporary files is memory, or nobody counts its writes";
   } catch {
     return "there is no /proc/self/io to be read";
+  }
+}
+
+/**
+ * Has the page cache drop what it can of a folder's files: what reads them
+ * next may then get large pages. Where there is no such `dd`, nothing happens.
+ */
+export function evict(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    spawnSync("dd", [`if=${join(folder, name)}`, "iflag=nocache", "count=0"]);
   }
 }
 

@@ -4,9 +4,12 @@
  * each piece of work some times under strace.
  */
 import { describe, it } from "node:test";
-import { assert, assertEquals } from "./_assert.ts";
+import { openWalSync } from "../mod.ts";
+import { simulatedStorage } from "../testing/mod.ts";
+import { assert, assertEquals, assertLessOrEqual } from "./_assert.ts";
 import { KINDS_OF_CALLS, SCENES } from "./_guard_scenes.ts";
 import { type SceneCalls, traceScenes } from "./_guard_trace.ts";
+import { LOG } from "./_log_bytes.ts";
 import { HAS_FFI } from "./_storages.ts";
 import { whyNoStrace } from "./_strace.ts";
 
@@ -15,6 +18,11 @@ const TIMEOUT_MS = 120_000;
 
 /** A timer of the log, or a late close, may fall between the marks. */
 const CHANCE_CALLS = 2;
+
+const HOUR_MS = 3_600_000;
+
+/** Of the storage: a frame and the live page, where they are not stores. */
+const IDLE_CALLS_MAX = { mapped: 0, files: 2 };
 
 const NO_STRACE = whyNoStrace();
 
@@ -38,6 +46,23 @@ function check(
     );
   }
 }
+
+describe("guard of system calls [simulated]", () => {
+  for (const mapped of [true, false]) {
+    const kind = mapped ? "mapped" : "files";
+    it(`an idle hour asks for a watermark and no more: ${kind}`, () => {
+      const disk = simulatedStorage({ seed: 1, mapped, writeback: 0 });
+      using wal = openWalSync(LOG, { storage: disk });
+      wal.appendBatchSync(["one", "two"]);
+      const before = disk.callCount;
+      disk.clock.advance(HOUR_MS);
+      const calls = disk.callCount - before;
+      const limit = IDLE_CALLS_MAX[kind];
+      console.log(`${kind}, an idle hour: ${calls} calls (≤ ${limit})`);
+      assertLessOrEqual(calls, limit);
+    });
+  }
+});
 
 for (const kind of ["mapped", "files"] as const) {
   const skip = NO_STRACE ||
