@@ -14,8 +14,9 @@ const COLUMNS = 2;
 const WIDTH = 300;
 const HEIGHT = 180;
 
-/** As many colours as there can be lines, and a shape for each as well. */
+/** Who has which of a theme's colours, and a shape as well. */
 const NAMES = ["deno", "floor", "bun", "node"].map(nameOf);
+const SHAPES = ["circle", "square", "triangle-up", "cross"];
 
 try {
   for (const path of process.argv.slice(2)) {
@@ -43,15 +44,16 @@ function chartOf({ part, points, machine }, theme) {
       offset: 16,
     },
     columns: COLUMNS,
-    spacing: { row: 28, column: 36 },
+    bounds: "flush",
+    spacing: { row: 84, column: 84 },
     concat: drawn.map((chart) =>
-      linesOf(chart, points.filter((point) => point.chart === chart.name))
+      linesOf(chart, points.filter((one) => one.chart === chart.name), theme)
     ),
     config: configOf(theme),
   };
 }
 
-function linesOf({ title, unit, x, law }, points) {
+function linesOf({ title, unit, x, law }, points, theme) {
   const values = points.filter(({ value }) => Number.isFinite(value))
     .map(({ who, x, value }) => ({ who: nameOf(who), x, value }));
   // A logarithm of nothing, or of less, cannot be drawn.
@@ -60,16 +62,18 @@ function linesOf({ title, unit, x, law }, points) {
   const scale = logarithmic
     ? { type: "log", nice: true }
     : { type: "linear", zero: true, nice: true };
-  const names = NAMES.filter((name) =>
-    whoOf(points).map(nameOf).includes(name)
-  );
+  const present = whoOf(points).map(nameOf);
+  const names = NAMES.filter((name) => present.includes(name));
+  const of = (list) => names.map((name) => list[NAMES.indexOf(name)]);
   const legend = { orient: "bottom", title: null };
-  const of = { field: "who", type: "nominal", sort: NAMES, legend };
+  const who = { field: "who", type: "nominal", legend };
+  const color = { ...who, scale: { domain: names, range: of(theme.range) } };
+  const shape = { ...who, scale: { domain: names, range: of(SHAPES) } };
   return {
     title: { text: `${title}, ${unit}`, anchor: "start", fontSize: 12 },
     width: WIDTH,
     height: HEIGHT,
-    data: { values: values.filter(({ who }) => names.includes(who)) },
+    data: { values },
     mark: { type: "line", point: { size: 36 }, strokeWidth: 2 },
     encoding: {
       x: {
@@ -80,8 +84,8 @@ function linesOf({ title, unit, x, law }, points) {
         axis: xAxis(values, logarithmic),
       },
       y: { field: "value", type: "quantitative", title: null, scale },
-      color: { ...of, scale: { domain: NAMES } },
-      shape: { ...of, scale: { domain: NAMES } },
+      color,
+      shape,
     },
   };
 }

@@ -67,7 +67,7 @@ function entriesPart({ counts }) {
       chart("get", "get, random, in the page cache", "ns"),
       chart(
         "cold",
-        "get, random, the first reads after the cache was dropped",
+        "get, random, the page cache dropped before",
         "µs",
       ),
     ],
@@ -127,7 +127,7 @@ function openingsPart({ gib }) {
       ),
       chart(
         "memory",
-        "resident outside files, after 100 000 reads",
+        "resident outside files after 100 000 reads",
         "KiB",
         "million entries",
       ),
@@ -181,7 +181,7 @@ function callersPart({ callers, callerRounds, callerMs }) {
     diskBytes: 8 * 2 ** 30,
     charts: [
       chart("entry", "append, always, an entry", "µs"),
-      chart("gain", "… times one caller", "x"),
+      chart("gain", "append, always, times one caller", "x"),
     ],
     measure: async ({ runtimes, newFolder, say }) => {
       const found = {};
@@ -235,10 +235,10 @@ function followersPart({ followers, followCount, burst }) {
     diskBytes: 8 * 2 ** 30,
     charts: [
       chart("writer", "appendSync, not synced, while they follow", "ns"),
-      chart("p50", "from append to delivery, each 5 ms: p50", "ms"),
-      chart("p99", "… p99 of the worst follower", "ms"),
-      chart("pipe50", "through a pipe, without a log: p50", "ms"),
-      chart("pipe99", "… p99 of the worst process", "ms"),
+      chart("p50", "from append to delivery, p50", "ms"),
+      chart("p99", "from append to delivery, p99 of the worst", "ms"),
+      chart("pipe50", "through a pipe, without a log, p50", "ms"),
+      chart("pipe99", "through a pipe, p99 of the worst", "ms"),
     ],
     measure: async ({ runtimes, newFolder, say }) => {
       const points = [];

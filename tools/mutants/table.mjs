@@ -53,7 +53,7 @@ export const MUTANTS = [
     name: "frame checksum without salt",
     killer: "A-1",
     edits: [
-      ["src/frame.ts", "crcBegin(this.#salt ^ offset)", "crcBegin(offset)"],
+      ["src/frame.ts", "(this.#salt ^ offset) >>> 0", "offset"],
       ["src/frame.ts", "crcBegin(salt ^ offset)", "crcBegin(offset)"],
     ],
   },
@@ -62,7 +62,7 @@ export const MUTANTS = [
     killer: "frame",
     smoke: true,
     edits: [
-      ["src/frame.ts", "crcBegin(this.#salt ^ offset)", "crcBegin(this.#salt)"],
+      ["src/frame.ts", "(this.#salt ^ offset) >>> 0", "this.#salt"],
       ["src/frame.ts", "crcBegin(salt ^ offset)", "crcBegin(salt)"],
     ],
   },
