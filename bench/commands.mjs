@@ -35,8 +35,8 @@ const running = new Set();
 export function startScratch(parent = tmpdir()) {
   const base = mkdtempSync(join(parent, "walrus-bench-"));
   process.on("exit", () => {
-    for (const child of running) child.kill("SIGKILL");
-    rmSync(base, { recursive: true, force: true });
+    for (const child of running) killGroup(child);
+    removeFolder(base);
   });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
     process.on(signal, () => process.exit(130));
@@ -44,9 +44,18 @@ export function startScratch(parent = tmpdir()) {
   return () => mkdtempSync(join(base, "part-"));
 }
 
-/** Removes what `startScratch` made before the program ends. */
+/** Also a folder in which a process that was just killed still writes. */
 export function removeFolder(folder) {
-  rmSync(folder, { recursive: true, force: true });
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+}
+
+/** A child and those that it has started. */
+function killGroup(child) {
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
 }
 
 /**
@@ -69,6 +78,7 @@ export async function runFloor(measure, { folder, bytes, budgetMs, bytesMax }) {
 async function runProcess(executable, args) {
   const child = spawn(executable, args, {
     cwd: ROOT,
+    detached: true,
     env: { ...process.env, NODE_NO_WARNINGS: "1" },
     stdio: ["ignore", "pipe", "inherit"],
   });

@@ -9,7 +9,6 @@
  */
 
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { openWalSync, type Wal } from "../mod.ts";
@@ -42,9 +41,9 @@ function readRandom(wal: Wal, reads: number): void {
   for (let i = 0; i < reads; i++) sum += wal.get(randomIndex(length)).data[0]!;
 }
 
-/** The compilers' work, on a log that is thrown away. */
+/** The compilers' work, on a log beside it that is thrown away. */
 function warmUp(): void {
-  const folder = mkdtempSync(join(tmpdir(), "walrus-warm-"));
+  const folder = mkdtempSync(`${values.log}-warm-`);
   const wal = openWalSync(join(folder, "log"), { sync: "never" });
   for (let i = 0; i < WARM_UP_CALLS; i++) wal.appendSync(data);
   readRandom(wal, WARM_UP_CALLS);

@@ -351,8 +351,8 @@ export const MUTANTS = [
     killer: "E-1",
     edits: [[
       "src/live_state.ts",
-      "if (!gone || !this.#lookAgain(tries)) throw error;",
-      "if (gone || !this.#lookAgain(tries)) throw error;",
+      "if (!gone || !this.#lookAgain(error, tries)) throw error;",
+      "if (gone || !this.#lookAgain(error, tries)) throw error;",
     ]],
   },
   {
