@@ -289,7 +289,7 @@ describe("resources", () => {
 
   for (const one of REAL) {
     it(
-      `100 opens and closes leak nothing [${one.kind}]`,
+      `60 opens and closes leak nothing [${one.kind}]`,
       { skip },
       async () => {
         using folder = temporaryFolder();
@@ -317,7 +317,7 @@ describe("resources", () => {
           files: openFiles(folder.path),
           maps: maps(folder.path),
         };
-        for (let i = 0; i < 100; i++) {
+        for (let i = 0; i < 30; i++) {
           await Promise.all([use("a", i), use("b", i)]);
         }
         await turn();

@@ -64,7 +64,7 @@ function entriesPart({ counts }) {
     diskBytes: most * 80 + 2 ** 30,
     charts: [
       chart("append", "appendSync, not synced, into new pages", "ns"),
-      chart("get", "get, random, in the page cache", "ns"),
+      chart("get", "get, random, all read once before", "ns"),
       chart(
         "cold",
         "get, random, the page cache dropped before",
