@@ -8,6 +8,7 @@
  *     --runtime=NAME  only these; may be repeated
  *     --folder=DIR    where the logs lie; a disk, not a tmpfs
  *     --out=DIR       where bars.json and bars.md go; bench/results else
+ *     --name=TEXT     their name, for a run of some parts only
  *     --smoke         tiny budgets: whether it works, not what it costs
  */
 
@@ -42,6 +43,7 @@ const { values } = parseArgs({
     runtime: { type: "string", multiple: true },
     folder: { type: "string", default: tmpdir() },
     out: { type: "string" },
+    name: { type: "string", default: "bars" },
   },
 });
 
@@ -123,6 +125,6 @@ function report() {
     rows,
     samples,
   };
-  const path = saveResults("bars", results, values.out);
+  const path = saveResults(values.name, results, values.out);
   writeFileSync(path.replace(/\.json$/, ".md"), text);
 }

@@ -51,9 +51,7 @@ export function formatBars(rows, runtimes) {
     row.label,
     barText(row),
     ...runtimes.map((who) => cell(row.figures[who], row.unit, who)),
-    row.floor === undefined || row.unit === "x"
-      ? ""
-      : withUnit(row.floor, row.unit),
+    row.floor === undefined ? "" : withUnit(row.floor, row.unit),
   ]);
   return [
     "In brackets: measured ÷ bar, or bar ÷ measured where more is better; up " +
