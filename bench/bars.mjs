@@ -12,7 +12,7 @@
  *     --smoke         tiny budgets: whether it works, not what it costs
  */
 
-import { statfsSync, writeFileSync } from "node:fs";
+import { statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -125,6 +125,5 @@ function report() {
     rows,
     samples,
   };
-  const path = saveResults(values.name, results, values.out);
-  writeFileSync(path.replace(/\.json$/, ".md"), text);
+  saveResults(values.name, results, text, values.out);
 }

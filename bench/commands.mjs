@@ -3,7 +3,7 @@
  * end, one process for each measurement, and where the results go.
  */
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -124,12 +124,21 @@ export function mediansOf(list) {
   );
 }
 
-/** Writes `NAME.json` and says where. */
-export function saveResults(name, results, out = join(BENCH, "results")) {
-  mkdirSync(out, { recursive: true });
-  const path = join(out, `${name}.json`);
+/** Writes `NAME.json` and `NAME.md`, gives and says where the first one is. */
+export function saveResults(name, results, text, out) {
+  const folder = out ?? join(BENCH, "results");
+  mkdirSync(folder, { recursive: true });
+  const [path, page] = ["json", "md"].map((end) =>
+    join(folder, `${name}.${end}`)
+  );
   writeFileSync(path, `${JSON.stringify(results, null, 2)}\n`);
-  console.log(`\nWritten: ${path}`);
+  writeFileSync(page, text);
+  // They stand in the tree: its formatter must not find anything to object to.
+  const config = join(ROOT, "deno.json");
+  const args = ["fmt", "--quiet", "--config", config, path, page];
+  const { status } = spawnSync(findRuntime("deno"), args, { stdio: "inherit" });
+  if (status !== 0) console.log("The results are NOT formatted");
+  console.log(`\nWritten: ${path} and ${name}.md`);
   return path;
 }
 

@@ -14,7 +14,7 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { statfsSync, writeFileSync } from "node:fs";
+import { statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -91,7 +91,7 @@ async function measurePart(part) {
   }\n`;
   console.log(`\n${text}`);
   const { name, title, charts } = part;
-  const path = saveResults(`growth-${name}`, {
+  const results = {
     machine,
     versions: versionsOf(runtimes),
     command,
@@ -99,9 +99,8 @@ async function measurePart(part) {
     points,
     laws,
     rounds,
-  }, values.out);
-  writeFileSync(path.replace(/\.json$/, ".md"), text);
-  return path;
+  };
+  return saveResults(`growth-${name}`, results, text, values.out);
 }
 
 /** Shows what a child said as soon as it did. */

@@ -79,6 +79,7 @@ function entriesPart({ counts }) {
           const run = async (...args) =>
             say(who, await runChild(who, "growth_entries.ts", args));
           const warm = await run("--log", log, "--count", x);
+          if (warm.error !== undefined) break;
           const dropped = dropFromCache(log);
           const cold = dropped ? await run("--log", log, "--cold") : {};
           points.push({ chart: "append", who, x, value: warm.appendNs });
