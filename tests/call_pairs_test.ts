@@ -349,7 +349,7 @@ describe("two calls in the same tick", () => {
 
   const count = budgetOf({
     // A simulated disk is the same on every runtime: Deno does most of it.
-    smoke: "Deno" in globalThis ? 16 : 5,
+    smoke: "Deno" in globalThis ? 16 : 3,
     long: (CALLS.length * 2) ** 2,
   });
   it(`${count} pairs, crashed at every call`, {

@@ -30,7 +30,10 @@ import {
 import { takeFiles } from "./_log_bytes.ts";
 import { type PortCall, Random, SimulatedStorage } from "../testing/mod.ts";
 
-const CRASHES = budgetOf({ smoke: 2000, long: 300_000 });
+const CRASHES = budgetOf({
+  smoke: "Deno" in globalThis ? 2000 : 600,
+  long: 300_000,
+});
 const SEED = seedOf();
 /** So often is each script played. */
 const TURNS = Math.ceil(CRASHES / 2000);

@@ -17,7 +17,7 @@ import { Random } from "../testing/mod.ts";
 
 const { env } = process;
 /** The states of a change; the core is the same everywhere, so one is whole. */
-const SMOKE_STATES = "Deno" in globalThis ? 20_000 : 3_000;
+const SMOKE_STATES = "Deno" in globalThis ? 20_000 : 2_000;
 const STATES = budgetOf({ smoke: SMOKE_STATES, long: 1_000_000 });
 const SEED = seedOf();
 const ONLY = env.WALRUS_RUN;

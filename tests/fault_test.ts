@@ -150,7 +150,7 @@ const cases = WORKLOADS.slice(0, COUNT).flatMap((workload) =>
 // With each change Deno does all of them, the others what differs most.
 const few = !("Deno" in globalThis) && COUNT === 1 && SHARD.count === 1;
 const mine = cases.filter((_, nth) =>
-  few ? nth % 3 === 0 : nth % SHARD.count === SHARD.nth
+  few ? nth % 4 === 0 : nth % SHARD.count === SHARD.nth
 );
 
 for (const { workload, mode } of mine) {
