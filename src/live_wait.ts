@@ -19,7 +19,7 @@ const POLLS = 16;
 /** … down to this. */
 const POLL_MOST_MS = 16;
 /** What is watched is looked at all the same: an event may be lost. */
-const WATCHED_POLL_MS = 20;
+const WATCHED_POLL_MS = 40;
 
 /** What waiting needs. */
 export interface LiveWaitParts {
