@@ -17,7 +17,7 @@ import {
   readAppendOptions,
 } from "./calls.ts";
 import type { EntryInput } from "./entry.ts";
-import { runsProgram, type Staged } from "./input.ts";
+import type { Staged } from "./input.ts";
 import type { Durability } from "./options.ts";
 import { LatencyHistogram } from "./percentiles.ts";
 import type { Clock } from "./storage.ts";
@@ -83,9 +83,8 @@ export class Appends {
 
   #write(entry: EntryInput, asked: AskedAppend | undefined): number {
     const writer = this.#writer;
-    writer.stage(entry);
-    // The caller's getters have run: they may have used the log.
-    if (runsProgram(entry)) this.admit(asked);
+    // The caller's getters may have used the log.
+    if (writer.stage(entry)) this.admit(asked);
     if (++this.#calls % SAMPLE_EVERY !== 0) return writer.appendStaged();
     const { clock } = this.#parts;
     const startNs = clock.monotonicNs();

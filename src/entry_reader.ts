@@ -114,7 +114,8 @@ export class EntryReader implements EntrySource {
     }
     // The program has written into its memory, or there is damage.
     const at = segment.locateFrame(index, this.#verify);
-    const sound = this.#verify ? segment.freshMemory(index, at) : memory;
+    const same = !this.#verify && segment.placeIn(memory, index) === at;
+    const sound = same ? memory : segment.freshMemory(index, at);
     if (sound === undefined) return undefined;
     const payload = viewPayload(sound, at);
     return this.#entry(segment, sound, at, index, payload);
@@ -133,10 +134,12 @@ export class EntryReader implements EntrySource {
       : bytes.slice(body, body + TRANSACTION_ID_BYTES);
     const low = view.getUint32(at + FRAME.timestamp, true);
     const high = view.getInt32(at + FRAME.timestamp + 4, true);
+    const term = frameTerm(view, at);
+    // The encoder is the caller's program, and may read: another frame may
+    // lie in the window after it.
     const data = this.#encoder === undefined
       ? payload
       : this.#decode(this.#encoder, segment, index, payload);
-    const term = frameTerm(view, at);
     return new StoredEntry(index, term, data, low, high, transaction);
   }
 

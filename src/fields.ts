@@ -9,6 +9,19 @@ import { FORMAT_NAME_BYTES } from "./format.ts";
 
 const TWO_32 = 4294967296;
 
+const lengthGetter: () => number = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype),
+  "length",
+)!.get!;
+
+/**
+ * The true length of a program's bytes. `length` may be a getter of a subclass
+ * of the program's own, which may say anything and use the log.
+ */
+export function lengthOf(bytes: Uint8Array): number {
+  return lengthGetter.call(bytes);
+}
+
 /** A DataView over exactly the bytes of `bytes`. */
 export function viewOf(bytes: Uint8Array<ArrayBuffer>): DataView<ArrayBuffer> {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -9,7 +9,7 @@
 
 import { assert } from "./assert.ts";
 import { crc32, crc32Range, crcBegin, crcEnd, crcWord } from "./crc32.ts";
-import { getSafe } from "./fields.ts";
+import { getSafe, lengthOf } from "./fields.ts";
 import {
   alignFrame,
   FLAG,
@@ -134,7 +134,8 @@ export class FrameWriter {
     // The caller's bytes may be shared memory that another thread changes or
     // grows meanwhile: no more than was made room for can be copied, and the
     // checksum is taken of what the log will hold.
-    if (payload.length < payloadBytes) throw shrunk(payload, payloadBytes);
+    const found = lengthOf(payload);
+    if (found < payloadBytes) throw shrunk(found, payloadBytes);
     const seed = (this.#salt ^ offset) >>> 0;
     if (small) {
       const parts = smallParts(length);
@@ -168,10 +169,9 @@ function smallParts(length: number): SmallFrame {
   };
 }
 
-function shrunk(payload: Uint8Array, payloadBytes: number): RangeError {
-  const found = `${payload.length} bytes`;
+function shrunk(found: number, payloadBytes: number): RangeError {
   return new RangeError(
-    `Cannot write frame: payload is ${found}, expected ${payloadBytes}`,
+    `Cannot write frame: payload is ${found} bytes, expected ${payloadBytes}`,
   );
 }
 

@@ -14,17 +14,13 @@ import {
 } from "./entry.ts";
 import { EmptyDataError, InvalidEntryError } from "./errors.ts";
 import { show } from "./checks.ts";
+import { lengthOf } from "./fields.ts";
 import type { Clock } from "./storage.ts";
 
 const TIME_MIN = -(2n ** 63n);
 const TIME_MAX = 2n ** 63n - 1n;
 const encoder = new TextEncoder();
 const NO_BYTES: Uint8Array = new Uint8Array(0);
-/** The true length of a typed array, whatever a subclass says. */
-const lengthOf: () => number = Object.getOwnPropertyDescriptor(
-  Object.getPrototypeOf(Uint8Array.prototype),
-  "length",
-)!.get!;
 
 /** An entry on its way into the log; reused, so that none is made per call. */
 export class Staged {
@@ -46,12 +42,16 @@ export class Staged {
   offset = 0;
 }
 
-/** Checks an input and fills `staged` from it. */
+/**
+ * Checks an input and fills `staged` from it. Returns whether that may have
+ * run the caller's program (getters).
+ */
 export function stageEntry(
   input: EntryInput,
   maxEntryBytes: number,
   staged: Staged,
-): void {
+): boolean {
+  let ranProgram = false;
   if (typeof input === "string") {
     reset(staged);
     staged.data = encodeText(input, maxEntryBytes);
@@ -59,17 +59,14 @@ export function stageEntry(
     reset(staged);
     staged.data = input;
   } else {
+    ranProgram = true;
     stageFields(input, maxEntryBytes, staged);
   }
-  const bytes: number = lengthOf.call(staged.data);
+  const bytes = lengthOf(staged.data);
   if (bytes > maxEntryBytes) throw tooLarge(`${bytes} bytes`, maxEntryBytes);
   staged.payload = staged.data;
   staged.payloadBytes = bytes;
-}
-
-/** Whether staging this input may run the caller's program (getters). */
-export function runsProgram(input: EntryInput): boolean {
-  return typeof input !== "string" && !(input instanceof Uint8Array);
+  return ranProgram;
 }
 
 function reset(staged: Staged): void {

@@ -201,7 +201,8 @@ export class LiveState implements EntrySource {
   #readOn({ end }: LiveSnapshot): void {
     const { active } = this.#state;
     this.#behind = undefined;
-    if (end === active.end) return;
+    // What was found on the disk may be ahead of the page for a moment.
+    if (end <= active.end) return;
     active.file.load();
     if (readTail(active, end)) return;
     const { path, lastIndex } = active;
@@ -239,8 +240,9 @@ export class LiveState implements EntrySource {
 
   /** Whether the state may be another one than the time before. */
   #lookAgain(error: WalError, tries: number): boolean {
-    // A writer that goes on may outrun a reader many times, not for ever.
-    if (this.changed() && tries < OVERTAKEN_MAX) {
+    // A writer that removes may outrun a reader many times, not for ever.
+    const gone = error instanceof SegmentNotFoundError;
+    if (this.changed() && tries < (gone ? OVERTAKEN_MAX : TRIES_MAX)) {
       this.refresh();
       return true;
     }
@@ -256,7 +258,7 @@ export class LiveState implements EntrySource {
       return true;
     }
     // What was found on the disk may be there no more.
-    return error instanceof SegmentNotFoundError && this.#followDisk();
+    return gone && this.#followDisk();
   }
 
   /** Goes where the disk is, which a writer may change meanwhile. */
@@ -280,9 +282,11 @@ export class LiveState implements EntrySource {
     const { open } = LIVE_STATE;
     const who = { logId, boot: "", session: "", state: open };
     const chain = { ...who, firstIndex, generation, number, salt };
-    const shown = { chain, end, durableIndex: facts.durableIndex() };
-    state.close();
-    return shown;
+    try {
+      return { chain, end, durableIndex: facts.durableIndex() };
+    } finally {
+      state.close();
+    }
   }
 }
 

@@ -38,9 +38,9 @@ export class Wakeups {
         queueMicrotask(() => queueMicrotask(() => this.#release()));
         resolve();
       };
+      this.#letGo ??= this.#clock.keepAlive();
       this.#waiting.add(wake);
       signal?.addEventListener("abort", wake);
-      this.#letGo ??= this.#clock.keepAlive();
       this.source?.arm();
       if (signal?.aborted) wake();
     });

@@ -127,9 +127,12 @@ export class LogWriter implements SyncedLog {
     );
   }
 
-  /** Checks one entry; `appendStaged` must follow before the next. */
-  stage(input: EntryInput): void {
-    stageEntry(input, this.#parts.maxEntryBytes, this.#staged);
+  /**
+   * Checks one entry; `appendStaged` must follow before the next. Returns
+   * whether the caller's program may have run.
+   */
+  stage(input: EntryInput): boolean {
+    return stageEntry(input, this.#parts.maxEntryBytes, this.#staged);
   }
 
   /** Writes the staged entry; it is in the log when this returns its index. */

@@ -103,6 +103,60 @@ describe("Wal.append(): what is stored", () => {
     },
   );
 
+  onEach(
+    "a length that is a program of its own is not asked",
+    async (place) => {
+      await using wal = await place.open();
+      let asked = 0;
+      class Sly extends Uint8Array<ArrayBuffer> {
+        override get length(): number {
+          if (asked++ === 0) wal.appendSync("from within");
+          return super.length;
+        }
+      }
+      assertStrictEquals(
+        wal.appendSync(new Sly(new Uint8Array([65, 66]).buffer)),
+        1,
+      );
+      assertStrictEquals(
+        wal.appendBatchSync([new Sly(new Uint8Array([67]).buffer)])[0],
+        2,
+      );
+      assertEquals([asked, texts(wal)], [0, ["AB", "C"]]);
+    },
+  );
+
+  onEach(
+    "a length that lies neither adds bytes nor takes any",
+    async (place) => {
+      await using wal = await place.open();
+      wal.appendSync("a secret of somebody else, long enough");
+      for (const told of [0, 3, 1000]) {
+        class Liar extends Uint8Array<ArrayBuffer> {
+          override get length(): number {
+            return told;
+          }
+        }
+        const index = wal.appendSync(new Liar(new Uint8Array([88, 89]).buffer));
+        assertStrictEquals(wal.get(index).text(), "XY");
+        const buffer = new ArrayBuffer(20, { maxByteLength: 64 });
+        const shrunk = new Liar(buffer);
+        const batch: EntryInput[] = [{ data: shrunk }, {
+          get data() {
+            buffer.resize(2);
+            return "x";
+          },
+        }];
+        assertThrows(
+          () => wal.appendBatchSync(batch),
+          InvalidEntryError,
+          "size",
+        );
+      }
+      assertEquals(texts(wal).slice(1), ["XY", "XY", "XY"]);
+    },
+  );
+
   onEachTwin(
     "append() takes shared memory and odd views",
     async (place, twin) => {

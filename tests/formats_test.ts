@@ -238,6 +238,35 @@ describe("custom encoders", () => {
     place.sound = false;
   });
 
+  onEach("that read while they decode mix up no entries", async (place) => {
+    let nested: number | undefined;
+    const turning = new TurningEncoder();
+    const encoder = encoderWith({
+      encode: (record) => turning.encode(record),
+      decode(bytes): EntryRecord {
+        const index = nested;
+        nested = undefined;
+        if (index !== undefined) wal.get(index);
+        return turning.decode(bytes);
+      },
+    });
+    await using wal = await place.open({ format: encoder });
+    for (let i = 1; i <= 300; i++) {
+      wal.appendSync({ data: "d".repeat(i), term: i });
+    }
+    for (const index of [5, 290, 5]) {
+      wal.get(290);
+      nested = 300;
+      const entry = wal.get(index);
+      assertEquals([nested, entry.term, entry.data.length], [
+        undefined,
+        index,
+        index,
+      ]);
+    }
+    place.sound = false;
+  });
+
   onEachTwin(
     "that write into the data change nothing of the caller's",
     async (place, twin) => {

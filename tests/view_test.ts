@@ -172,6 +172,19 @@ describe("Wal.view()", () => {
     }
   });
 
+  onEach(
+    "unchecked, a page that was written hides no other entry",
+    async (place) => {
+      await using wal = await place.open({ verifyReads: false });
+      wal.appendSync("first");
+      wal.view(1).data[0] = 88;
+      wal.appendSync({ data: "second", term: 7 });
+      const second = wal.view(2);
+      assertEquals([second.text(), second.term], ["second", 7]);
+      assertEquals(wal.get(2).text(), "second");
+    },
+  );
+
   onEach("it lies in the file: no copy is made", async (place) => {
     await using wal = await filled(place, 10);
     const [one, two] = [wal.view(1), wal.view(2)];
