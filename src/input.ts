@@ -19,6 +19,7 @@ import type { Clock } from "./storage.ts";
 
 const TIME_MIN = -(2n ** 63n);
 const TIME_MAX = 2n ** 63n - 1n;
+const timeCell = new DataView(new ArrayBuffer(8));
 const encoder = new TextEncoder();
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 
@@ -169,8 +170,10 @@ function stageTime(ns: unknown, name: string, staged: Staged): void {
       ? new RangeError(message)
       : new TypeError(message);
   }
-  staged.low = Number(BigInt.asUintN(32, ns));
-  staged.high = Number(BigInt.asIntN(32, ns >> 32n));
+  // Through memory: arithmetic on bigints makes new ones.
+  timeCell.setBigInt64(0, ns, true);
+  staged.low = timeCell.getUint32(0, true);
+  staged.high = timeCell.getInt32(4, true);
   staged.timed = true;
 }
 
