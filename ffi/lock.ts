@@ -63,6 +63,7 @@ export class FolderLock implements StorageLock {
   readonly #own: OwnerRecord;
   readonly #unlock: () => void;
   #owner: OwnOwner | undefined;
+  #asideCount = 0;
   #released = false;
 
   /** Takes it, or throws `WalLockedError`. */
@@ -189,6 +190,7 @@ export class FolderLock implements StorageLock {
   /** Takes an owner file that was read away, and only that. */
   #setAside(read: FoundOwner): void {
     const path = this.#besidePath("stale");
+    this.#asideCount++;
     try {
       fs.renameSync(this.#ownerPath, path);
     } catch (error) {
@@ -258,8 +260,13 @@ export class FolderLock implements StorageLock {
     return found;
   }
 
+  /**
+   * A new name each time: a living owner's file may still lie under the last
+   * one, and a rename would put an end to it.
+   */
   #besidePath(kind: "new" | "stale"): string {
-    return `${this.#ownerPath}.${this.#own.token}.${kind}`;
+    const nth = this.#asideCount;
+    return `${this.#ownerPath}.${this.#own.token}-${nth}.${kind}`;
   }
 
   #livenessOf(found: FoundOwner): Liveness {
