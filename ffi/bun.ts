@@ -9,8 +9,15 @@
 
 import process from "node:process";
 import { markAsUntransferable } from "node:worker_threads";
-import type { Backend, Libc } from "./types.ts";
-import { LIBC_NAME, LIBC_SYMBOLS, type LibcSymbols } from "./symbols.ts";
+import { CallThread } from "./call_thread.ts";
+import type { Backend, BackgroundCalls, Libc } from "./types.ts";
+import {
+  BACKGROUND_SYMBOLS,
+  LIBC_NAME,
+  LIBC_SYMBOLS,
+  type LibcSymbols,
+  type NativeFunction,
+} from "./symbols.ts";
 import { atLeast } from "./version.ts";
 
 /** Before it, opening a library in two workers at once crashed. */
@@ -40,7 +47,8 @@ export const bunBackend: Backend = {
 
   open(): Libc {
     const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
-    const symbols = ffi.dlopen(LIBC_NAME, bunSymbols()).symbols as LibcSymbols;
+    const symbols = ffi.dlopen(LIBC_NAME, tableOf(LIBC_SYMBOLS))
+      .symbols as LibcSymbols;
     const location = Number(symbols.__errno_location());
     const errno = new Int32Array(ffi.toArrayBuffer(location, 0, 4));
     // munmap(address, bytes) has just the shape of a destructor, and Bun runs
@@ -58,6 +66,11 @@ export const bunBackend: Backend = {
     };
   },
 
+  openBackground(): BackgroundCalls {
+    const table = tableOf(BACKGROUND_SYMBOLS);
+    return new CallThread({ module: "bun:ffi", functions: "symbols", table });
+  },
+
   tryFlock: undefined,
 
   mayRead(): boolean {
@@ -69,11 +82,13 @@ export const bunBackend: Backend = {
   },
 };
 
-/** The table in Bun's words. */
-function bunSymbols(): Record<string, unknown> {
+/** A table in Bun's words. */
+function tableOf(
+  functions: Record<string, NativeFunction>,
+): Record<string, unknown> {
   const table: Record<string, unknown> = {};
-  for (const [name, symbol] of Object.entries(LIBC_SYMBOLS)) {
-    table[name] = { args: symbol.parameters, returns: symbol.result };
+  for (const [name, { parameters, result }] of Object.entries(functions)) {
+    table[name] = { args: parameters, returns: result };
   }
   return table;
 }

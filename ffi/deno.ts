@@ -9,8 +9,13 @@
  */
 
 import { fstatSync } from "node:fs";
-import type { Backend, Libc, TryFlock } from "./types.ts";
-import { LIBC_NAME, LIBC_SYMBOLS, type LibcSymbols } from "./symbols.ts";
+import type { Backend, BackgroundCalls, Libc, TryFlock } from "./types.ts";
+import {
+  BACKGROUND_SYMBOLS,
+  LIBC_NAME,
+  LIBC_SYMBOLS,
+  type LibcSymbols,
+} from "./symbols.ts";
 import { UnmapRegistry } from "./unmap.ts";
 import { atLeast } from "./version.ts";
 
@@ -32,6 +37,17 @@ interface DenoGlobal {
   readonly FsFile: { readonly prototype: object };
   dlopen(path: string, symbols: unknown): { readonly symbols: unknown };
   openSync(path: string, options: { read: true; write: true }): DenoFile;
+}
+
+/** As Deno has them with `nonblocking`: on a thread of its pool. */
+interface BackgroundSymbols {
+  fallocate(
+    fd: number,
+    mode: number,
+    offset: bigint,
+    bytes: bigint,
+  ): Promise<number>;
+  madvise(address: bigint, bytes: bigint, advice: number): Promise<number>;
 }
 
 interface DenoFile {
@@ -64,6 +80,23 @@ export const denoBackend: Backend = {
       errno: (): number => errno[0],
       own: (address: bigint, bytes: number): ArrayBuffer =>
         unmap.watch(view(address, bytes), address, BigInt(bytes)),
+    };
+  },
+
+  openBackground(): BackgroundCalls {
+    const table: Record<string, unknown> = {};
+    for (const [name, symbol] of Object.entries(BACKGROUND_SYMBOLS)) {
+      table[name] = { ...symbol, nonblocking: true };
+    }
+    const symbols = deno().dlopen(LIBC_NAME, table)
+      .symbols as BackgroundSymbols;
+    return {
+      fallocate: (fd, bytes) => symbols.fallocate(fd, 0, 0n, bytes),
+      madvise: (address, bytes, advice) =>
+        symbols.madvise(address, bytes, advice),
+      // The threads are Deno's own.
+      use: (): void => {},
+      leave: (): void => {},
     };
   },
 

@@ -24,6 +24,7 @@ import {
   removeQuietly,
   SyncPair,
 } from "./descriptors.ts";
+import { makeAhead } from "./ahead.ts";
 import { DiskFile } from "./file.ts";
 import { FolderLock, LOCK_NAME } from "./lock.ts";
 import {
@@ -34,6 +35,8 @@ import {
 } from "./system_error.ts";
 import type { Backend, DiskCalls } from "./types.ts";
 
+/** From this size on, files are worth making ahead. */
+const AHEAD_BYTES_MIN = 4 * 1024 * 1024;
 const FOLDER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY;
 
 /** A folder over its descriptors. */
@@ -45,6 +48,7 @@ export class DiskDirectory implements StorageDirectory {
   readonly #calls: DiskCalls;
   readonly #syncs: SyncPair;
   #locked = false;
+  #usesBackground = false;
 
   private constructor(
     path: string,
@@ -143,6 +147,27 @@ export class DiskDirectory implements StorageDirectory {
   }
 
   /** See the port. */
+  createSoon(
+    name: string,
+    bytes: number,
+    done: (file?: StorageFile) => void,
+  ): (() => void) | undefined {
+    const { background } = this.#calls;
+    // A small file is made in less time than another thread takes to hear.
+    if (background === undefined || bytes < AHEAD_BYTES_MIN) return undefined;
+    const path = this.#path(name);
+    if (!this.#usesBackground) background.use();
+    this.#usesBackground = true;
+    return attempted({ operation: "create", object: "file", path }, () => {
+      const fd = openNew(path, this.#options.fileMode);
+      const open = () => this.#file(name, fd, fs.fstatSync(fd), "write");
+      const smallSyncs = this.#options.smallSyncs ?? true;
+      const begun = { path, fd, bytes, smallSyncs, open };
+      return makeAhead(background, begun, done);
+    });
+  }
+
+  /** See the port. */
   open(name: string, access: "read" | "write"): StorageFile | undefined {
     const path = this.#path(name);
     const attempt = { operation: "open", object: "file", path };
@@ -234,6 +259,7 @@ export class DiskDirectory implements StorageDirectory {
 
   /** See the port. */
   close(): void {
+    if (this.#usesBackground) this.#calls.background?.leave();
     this.#syncs.close();
   }
 
@@ -243,7 +269,7 @@ export class DiskDirectory implements StorageDirectory {
     fd: number,
     stat: fs.Stats,
     access: "read" | "write",
-  ): StorageFile {
+  ): DiskFile {
     const path = this.#path(name);
     const bytes = stat.size;
     let soonFd = fd;

@@ -8,7 +8,7 @@ import { assert } from "../src/assert.ts";
 import type { MappedRegion, StorageFile, SyncDone } from "../src/storage.ts";
 import { readFully, SyncPair, writeFully } from "./descriptors.ts";
 import { type Attempt, systemError } from "./system_error.ts";
-import type { DiskCalls } from "./types.ts";
+import type { AheadRegion, DiskCalls } from "./types.ts";
 
 /** What a `DiskFile` is made of. */
 export interface DiskFileParts {
@@ -40,6 +40,8 @@ export class DiskFile implements StorageFile {
   readonly #calls: DiskCalls;
   readonly #fd: number;
   readonly #syncs: SyncPair;
+  /** Made by `mapAhead`, until `map` hands it out. */
+  #ahead: MappedRegion | undefined;
   #mapped = false;
   #closed = false;
 
@@ -85,6 +87,12 @@ export class DiskFile implements StorageFile {
   map(): MappedRegion | undefined {
     assert(!this.#closed, "map after close");
     assert(!this.#mapped, "mapped twice");
+    if (this.#ahead !== undefined) {
+      const region = this.#ahead;
+      this.#ahead = undefined;
+      this.#mapped = true;
+      return region;
+    }
     try {
       const region = this.#calls.map(
         this.#fd,
@@ -93,6 +101,20 @@ export class DiskFile implements StorageFile {
         this.#access === "write" && this.#smallSyncs,
       );
       this.#mapped = region !== undefined;
+      return region;
+    } catch (error) {
+      throw systemError(this.#attempt("map"), error);
+    }
+  }
+
+  /** Maps a file whose space is allocated; `map` then returns at once. */
+  mapAhead(): AheadRegion {
+    assert(!this.#mapped && this.#ahead === undefined, "mapped twice");
+    try {
+      const { bytes } = this;
+      const small = this.#smallSyncs;
+      const region = this.#calls.mapAllocated(this.#fd, bytes, small);
+      this.#ahead = region;
       return region;
     } catch (error) {
       throw systemError(this.#attempt("map"), error);
@@ -145,6 +167,7 @@ export class DiskFile implements StorageFile {
   close(): void {
     assert(!this.#closed, "closed twice");
     this.#closed = true;
+    this.#ahead?.release();
     this.#syncs.close();
   }
 

@@ -9,6 +9,7 @@
 import { randomFillSync } from "node:crypto";
 import { ftruncateSync } from "node:fs";
 import { resolve } from "node:path";
+import { assert } from "../src/assert.ts";
 import type {
   DirectoryOptions,
   StorageDirectory,
@@ -79,6 +80,12 @@ export function plainCalls(backend: Backend): DiskCalls {
     map(): undefined {
       return undefined;
     },
+
+    mapAllocated(): never {
+      assert(false, "files storage maps nothing");
+    },
+
+    background: undefined,
 
     mapForGood(): undefined {
       return undefined;

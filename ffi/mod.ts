@@ -37,7 +37,10 @@ export function mappedStorage(): StoragePort {
     });
   }
   try {
-    mappedCalls ??= new PosixCalls(backend.open());
+    mappedCalls ??= new PosixCalls(
+      backend.open(),
+      backend.openBackground(),
+    );
   } catch (error) {
     const attempt = { operation: "load", object: "library", path: LIBC_NAME };
     throw systemError(attempt, error);

@@ -8,8 +8,15 @@
  */
 
 import process from "node:process";
-import type { Backend, Libc } from "./types.ts";
-import { LIBC_NAME, LIBC_SYMBOLS, type LibcSymbols } from "./symbols.ts";
+import { CallThread } from "./call_thread.ts";
+import type { Backend, BackgroundCalls, Libc } from "./types.ts";
+import {
+  BACKGROUND_SYMBOLS,
+  LIBC_NAME,
+  LIBC_SYMBOLS,
+  type LibcSymbols,
+  type NativeFunction,
+} from "./symbols.ts";
 import { UnmapRegistry } from "./unmap.ts";
 
 interface NodeFfi {
@@ -41,7 +48,7 @@ export const nodeBackend: Backend = {
 
   open(): Libc {
     const ffi = nodeFfi() as NodeFfi;
-    const symbols = ffi.dlopen(LIBC_NAME, nodeSymbols())
+    const symbols = ffi.dlopen(LIBC_NAME, tableOf(LIBC_SYMBOLS))
       .functions as LibcSymbols;
     const unmap = new UnmapRegistry(symbols);
     const location = symbols.__errno_location();
@@ -54,6 +61,15 @@ export const nodeBackend: Backend = {
         return unmap.watch(memory, address, BigInt(bytes));
       },
     };
+  },
+
+  openBackground(): BackgroundCalls {
+    const table = tableOf(BACKGROUND_SYMBOLS);
+    return new CallThread({
+      module: "node:ffi",
+      functions: "functions",
+      table,
+    });
   },
 
   tryFlock: undefined,
@@ -71,11 +87,13 @@ function nodeFfi(): NodeFfi | undefined {
   return process.getBuiltinModule("node:ffi") as unknown as NodeFfi | undefined;
 }
 
-/** The table in Node's words. */
-function nodeSymbols(): Record<string, unknown> {
+/** A table in Node's words. */
+function tableOf(
+  functions: Record<string, NativeFunction>,
+): Record<string, unknown> {
   const table: Record<string, unknown> = {};
-  for (const [name, symbol] of Object.entries(LIBC_SYMBOLS)) {
-    table[name] = { arguments: symbol.parameters, return: symbol.result };
+  for (const [name, { parameters, result }] of Object.entries(functions)) {
+    table[name] = { arguments: parameters, return: result };
   }
   return table;
 }

@@ -68,11 +68,28 @@ export const LIBC_SYMBOLS = {
   },
 } as const;
 
+/** The functions of the table that other threads call, too. */
+export const BACKGROUND_SYMBOLS: Record<BackgroundName, NativeFunction> = {
+  madvise: LIBC_SYMBOLS.madvise,
+  fallocate: LIBC_SYMBOLS.fallocate,
+};
+
+/** Their names. */
+export type BackgroundName = "madvise" | "fallocate";
+
 /** The name under which the C library is found, by glibc and by musl. */
 export const LIBC_NAME = "libc.so.6";
 
 /** A C type of the table. */
 export type NativeType = "i32" | "i64" | "u64";
+
+/** A function of the table. */
+export interface NativeFunction {
+  /** Its parameters' types. */
+  readonly parameters: readonly NativeType[];
+  /** Its result's type. */
+  readonly result: NativeType;
+}
 
 type ValueOf<T> = T extends "i32" ? number : bigint;
 
@@ -103,6 +120,12 @@ export const MAP_NORESERVE = 0x4000;
 export const MAP_FAILED = -1n;
 /** No read-ahead, so no large folios: a small sync stays small. */
 export const MADV_RANDOM = 1;
+/** Takes pages out of the mapping; the file keeps them. */
+export const MADV_DONTNEED = 4;
+/** Has pages ready for loads. */
+export const MADV_POPULATE_READ = 22;
+/** Has pages ready for stores; each of them counts as written then. */
+export const MADV_POPULATE_WRITE = 23;
 /** Drop clean pages. */
 export const POSIX_FADV_DONTNEED = 4;
 /** Punching leaves the size alone. */

@@ -16,6 +16,8 @@ export interface Backend {
   missing(): string | undefined;
   /** Opens the C library. Only when nothing is missing. */
   open(): Libc;
+  /** Calls of the C library that hold nobody up. Only when nothing is missing. */
+  openBackground(): BackgroundCalls;
   /** The runtime's own file lock, where it has one without FFI. */
   readonly tryFlock: TryFlock | undefined;
   /** Whether a path may be read without asking the user. */
@@ -34,8 +36,32 @@ export interface Libc {
   own(address: bigint, bytes: number): ArrayBuffer;
 }
 
+/**
+ * C calls that another thread makes. Each settles with the call's result, -1
+ * where it could not be made, and never rejects.
+ */
+export interface BackgroundCalls {
+  /** Allocates the first `bytes` bytes of a file. */
+  fallocate(fd: number, bytes: bigint): Promise<number>;
+  /** Advises on a range of memory, which must stay mapped meanwhile. */
+  madvise(address: bigint, bytes: bigint, advice: number): Promise<number>;
+  /** One more will call. */
+  use(): void;
+  /** One of them will call no more; with the last one the thread may go. */
+  leave(): void;
+}
+
 /** Tries the exclusive lock of an open file; `undefined` if it is taken. */
 export type TryFlock = (fd: number, path: string) => (() => void) | undefined;
+
+/** A mapping of a file that is made ahead. */
+export interface AheadRegion extends MappedRegion {
+  /**
+   * Has pages ready to be read, or with `writes` to be stored into, which
+   * counts as a store. Settles with whether it is still mapped.
+   */
+  readySoon(offset: number, bytes: number, writes: boolean): Promise<boolean>;
+}
 
 /** What a storage adds to `node:fs`: the difference of mapped and files. */
 export interface DiskCalls {
@@ -48,6 +74,10 @@ export interface DiskCalls {
     access: "read" | "write",
     smallSyncs: boolean,
   ): MappedRegion | undefined;
+  /** As `map`, to write into a file whose space is known to be allocated. */
+  mapAllocated(fd: number, bytes: number, smallSyncs: boolean): AheadRegion;
+  /** What makes files ahead; `undefined` where they cost nothing. */
+  readonly background: BackgroundCalls | undefined;
   /** See `StorageFile.mapForGood`; takes the descriptor over. */
   mapForGood(fd: number, bytes: number): Uint8Array<ArrayBuffer> | undefined;
   /** See `StorageFile.punchHole`. */

@@ -56,6 +56,7 @@ export class Closing {
   #free(well: boolean): void {
     const { keeper, rounds, state, consumers, folder, lock } = this.#parts;
     this.#done = true;
+    this.#parts.rotation.end();
     keeper.end(well);
     rounds.end();
     this.#parts.writer.publisher.end();

@@ -18,7 +18,7 @@ import {
 } from "./format.ts";
 import type { Piece } from "./frame_walk.ts";
 import type { Link } from "./header.ts";
-import { makeSegment } from "./log_state.ts";
+import { makeSegment } from "./make_segment.ts";
 import type { Manifest } from "./manifest.ts";
 import { earlierOf, NOWHERE, type Position } from "./mark.ts";
 import { nextSegmentNumber } from "./rebuild_manifest.ts";

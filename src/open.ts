@@ -20,7 +20,7 @@ import {
   segmentName,
   segmentNumberOf,
 } from "./format.ts";
-import { placeSegment, prepareSegment } from "./log_state.ts";
+import { placeSegment, prepareSegment } from "./make_segment.ts";
 import { ManifestKeeper } from "./manifest_keeper.ts";
 import { NOWHERE } from "./mark.ts";
 import type { CheckedOptions } from "./options.ts";

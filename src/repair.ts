@@ -29,7 +29,7 @@ import {
   rebuildIndex,
   type RebuiltIndex,
 } from "./index_rebuild.ts";
-import { makeSegment } from "./log_state.ts";
+import { makeSegment } from "./make_segment.ts";
 import type { Position } from "./mark.ts";
 import type { Verdict } from "./recovery.ts";
 import { Segment } from "./segment.ts";

@@ -8,15 +8,11 @@
 
 import { SegmentFullError } from "./errors.ts";
 import { CAUSE, SEGMENT_BYTES_MAX } from "./format.ts";
-import {
-  batchBytesMax,
-  type LogIdentity,
-  type LogState,
-  makeSegment,
-  segmentBytesFor,
-} from "./log_state.ts";
+import type { LogIdentity, LogState } from "./log_state.ts";
+import { batchBytesMax, makeSegment, segmentBytesFor } from "./make_segment.ts";
 import type { Position } from "./mark.ts";
 import type { Segment } from "./segment.ts";
+import type { Spare } from "./spare.ts";
 import type { StorageDirectory, StoragePort } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 
@@ -32,6 +28,8 @@ export interface RotationParts {
   readonly state: LogState;
   /** The size of a new segment. */
   readonly segmentBytes: number;
+  /** The file of the next one, made ahead. */
+  readonly spare: Spare;
 }
 
 /** Where a new segment's predecessor ends. */
@@ -59,6 +57,7 @@ export class Rotation {
   constructor(parts: RotationParts) {
     this.#parts = parts;
     this.#state = parts.state;
+    parts.spare.watch(parts.state.active);
   }
 
   /** The segment that takes `bytes` more, a new one if need be. */
@@ -66,6 +65,13 @@ export class Rotation {
     const { active } = this.#state;
     if (active.fits(bytes, entryCount)) return active;
     const usual = this.#state.nextSegmentBytes(this.#parts.segmentBytes);
+    if (active.limit < active.identity.segmentBytes) {
+      active.limit = active.identity.segmentBytes;
+      if (active.fits(bytes, entryCount)) {
+        this.#parts.spare.ask(this.#state.nextSegment, usual);
+        return active;
+      }
+    }
     const segmentBytes = segmentBytesFor(bytes, entryCount, usual);
     if (segmentBytes > SEGMENT_BYTES_MAX) {
       const bytesMax = batchBytesMax(entryCount);
@@ -104,7 +110,7 @@ export class Rotation {
     cause: number,
     previous: Predecessor,
   ): Segment {
-    const { storage, directory, log } = this.#parts;
+    const { storage, directory, log, spare } = this.#parts;
     const number = this.#state.nextSegment;
     const before = previous.segment?.identity;
     const link = {
@@ -124,11 +130,18 @@ export class Rotation {
       number,
       segmentBytes,
       link,
+      spare.take(segmentBytes),
     );
+    spare.watch(segment);
     segment.frames.setMark(previous.mark);
     this.#state.push(segment);
     this.rounds.touch(segment);
     this.rounds.touchNames();
     return segment;
+  }
+
+  /** Begins no more: what was made ahead is removed. */
+  end(): void {
+    this.#parts.spare.end();
   }
 }

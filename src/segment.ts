@@ -65,6 +65,8 @@ export class Segment {
   end: number;
   /** Its last entry; `baseIndex - 1` when it has none. */
   lastIndex: number;
+  /** How far it may fill before its writer is to look ahead. */
+  limit: number;
   /** Whether a successor has ended it. */
   sealed: boolean;
   /** Whether it has bytes that no sync was started for. */
@@ -102,6 +104,7 @@ export class Segment {
     this.frames = new FrameWriter(member.identity);
     this.end = end;
     this.lastIndex = lastIndex;
+    this.limit = member.identity.segmentBytes;
     this.sealed = true;
     this.#directory = directory;
     this.#salt = member.identity.salt;
@@ -130,29 +133,26 @@ export class Segment {
     this.sealed = false;
   }
 
-  /** Whether frames of `bytes` with `entryCount` entries still fit. */
+  /** Whether frames of `bytes` with `entryCount` entries fit below `limit`. */
   fits(bytes: number, entryCount: number): boolean {
     const count = this.lastIndex - this.#baseIndex + 1 + entryCount;
     const blocks = (count + BLOCK_ENTRIES - 1) >>> BLOCK_SHIFT;
     // A watermark must always fit behind the last entry.
     const reserved = blocks * BLOCK_BYTES + FOOTER_BYTES + FRAME_HEADER_BYTES;
-    return this.end + bytes + reserved <= this.identity.segmentBytes;
+    return this.end + bytes + reserved <= this.limit;
   }
 
   /** Counts an entry whose frame was written, and indexes it. */
   addEntry(offset: number, term: number, timestamp: Wide): void {
-    const { builder } = this;
-    assert(builder !== undefined, "only the growing segment takes entries");
-    this.lastIndex++;
-    if (builder.add(offset, term, timestamp)) this.writeBlock();
+    if (this.noteEntry(offset, term, timestamp)) this.writeBlock();
   }
 
-  /** Counts an entry that somebody else has written, and indexes it. */
-  noteEntry(offset: number, term: number, timestamp: Wide): void {
+  /** Counts an entry in memory alone; true where a block of the index ends. */
+  noteEntry(offset: number, term: number, timestamp: Wide): boolean {
     const { builder } = this;
     assert(builder !== undefined, "only the growing segment takes entries");
     this.lastIndex++;
-    builder.add(offset, term, timestamp);
+    return builder.add(offset, term, timestamp);
   }
 
   /** Somebody else has ended it here, where frames end. */

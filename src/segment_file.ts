@@ -284,7 +284,7 @@ export class SegmentFile implements Syncable {
 
   /** Frees what reading holds; the next read opens it again. */
   unload(): void {
-    if (this.#writer === undefined) this.#letGo();
+    if (this.#writer === undefined) this.#letGo(true);
   }
 
   /** Frees everything. */
@@ -293,10 +293,12 @@ export class SegmentFile implements Syncable {
     this.#letGo();
   }
 
-  #letGo(): void {
+  #letGo(soon = false): void {
     this.#reader?.close();
     this.#reader = undefined;
-    this.#region?.release();
+    if (soon && this.#region?.releaseSoon !== undefined) {
+      this.#region.releaseSoon();
+    } else this.#region?.release();
     this.#region = undefined;
     this.#views = undefined;
     this.window = { bytes: EMPTY, view: viewOf(EMPTY) };

@@ -17,6 +17,7 @@ import { Publisher } from "./publisher.ts";
 import type { Repaired } from "./repair.ts";
 import type { RecoveryReport } from "./report.ts";
 import { Rotation } from "./rotation.ts";
+import { Spare } from "./spare.ts";
 import type { Steps } from "./steps.ts";
 import type { StorageDirectory, StorageLock, StoragePort } from "./storage.ts";
 import { SyncRounds } from "./sync_rounds.ts";
@@ -172,8 +173,15 @@ function join(
   const holder: { wal?: Wal } = {};
   const { segmentBytes } = options;
   const wakeups = new Wakeups(storage.clock);
-  const made = { storage, directory, log, state, segmentBytes };
-  const rotation = new Rotation(made);
+  const spare = new Spare(directory);
+  const rotation = new Rotation({
+    storage,
+    directory,
+    log,
+    state,
+    segmentBytes,
+    spare,
+  });
   const writer = new LogWriter({
     storage,
     state,

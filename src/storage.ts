@@ -119,6 +119,19 @@ export interface StorageDirectory extends Syncable {
    */
   create(name: string, bytes: number): StorageFile;
   /**
+   * Starts to make a file as `create` does and returns; no wait for the disk
+   * holds the caller up. `done` is called later, never inside this call, with
+   * the file, whose space is on the disk by then, or with nothing where it
+   * could not be made: nothing is left then. The returned function gives it
+   * up at once, and `done` is not called any more. Fails if the name exists.
+   * Absent, or returns `undefined`, where making it in time costs nothing.
+   */
+  createSoon?(
+    name: string,
+    bytes: number,
+    done: (file?: StorageFile) => void,
+  ): (() => void) | undefined;
+  /**
    * Opens an existing regular file; anything else (symbolic link, FIFO,
    * folder, device) throws and is not waited for. `undefined` when missing.
    */
@@ -155,6 +168,11 @@ export interface StorageLock {
   verify(): void;
   /** Frees it. Once; never throws. */
   release(): void;
+  /**
+   * As `release`, but later, where that takes long: until then the bytes are
+   * the file's. For a file that nobody writes any more.
+   */
+  releaseSoon?(): void;
 }
 
 /** One open file. */
@@ -200,4 +218,9 @@ export interface MappedRegion {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Gives the mapping back; late accesses are harmless. Never throws. */
   release(): void;
+  /**
+   * As `release`, but later, where that takes long: until then the bytes are
+   * the file's. For a file that nobody writes any more.
+   */
+  releaseSoon?(): void;
 }

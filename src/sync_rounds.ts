@@ -14,6 +14,7 @@ import { earlierOf, laterOf, type Position } from "./mark.ts";
 import { LatencyHistogram } from "./percentiles.ts";
 import type { Segment } from "./segment.ts";
 import { syncAll } from "./steps.ts";
+import { inTurn } from "./sync_in_turn.ts";
 import type { Clock, StorageDirectory, Syncable, SyncDone } from "./storage.ts";
 
 /** From so many unsynced segments on, a round starts in the background … */
@@ -263,10 +264,13 @@ export class SyncRounds implements Syncable {
   }
 
   #syncables(round: Round): Syncable[] {
-    const wanted: Syncable[] = round.segments.map((one) => one.file);
-    wanted.push(...round.others);
+    const { segments } = round;
+    const wanted: Syncable[] = [...round.others];
+    if (segments.length === 1) wanted.push(segments[0]!.file);
+    else if (segments.length > 1) wanted.push(inTurn(segments));
     if (round.directory) wanted.push(this.#directory);
-    this.syncCount += wanted.length;
+    const more = segments.length > 1 ? segments.length - 1 : 0;
+    this.syncCount += wanted.length + more;
     return wanted;
   }
 

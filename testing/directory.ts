@@ -66,6 +66,32 @@ export class SimulatedDirectory implements StorageDirectory {
     return this.#file(name, inode, true);
   }
 
+  /** Takes the name and the space at once, and hands it out in a moment. */
+  createSoon(
+    name: string,
+    bytes: number,
+    done: (file?: StorageFile) => void,
+  ): (() => void) | undefined {
+    // What cannot be mapped is made sparse: that is no work.
+    if (this.#control.options.mapped === false) return undefined;
+    const file = this.create(name, bytes);
+    let given = false;
+    queueMicrotask(() => {
+      if (given || this.#control.stopped) return;
+      given = true;
+      const inode = this.#control.disk.find(name, this.#folder);
+      const honest = this.#control.options.honestSyncs ?? true;
+      if (inode instanceof Inode && honest) inode.bytesDurable = bytes;
+      done(file);
+    });
+    return () => {
+      if (given || this.#control.stopped) return;
+      given = true;
+      file.close();
+      this.remove(name);
+    };
+  }
+
   open(name: string, access: "read" | "write"): StorageFile | undefined {
     this.#check("open", name);
     const node = this.#control.disk.find(name, this.#folder);

@@ -69,6 +69,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ],
   ["chain.ts", "frame_walk.ts", "index_check.ts", "segment_headers.ts"],
   ["recovery.ts", "remains.ts", "segment.ts"],
+  ["spare.ts", "sync_in_turn.ts"],
   [
     "catch_up.ts",
     "cut_folder.ts",
@@ -78,6 +79,7 @@ export const LAYERS: readonly (readonly string[])[] = [
     "look.ts",
     "sync_rounds.ts",
   ],
+  ["make_segment.ts"],
   [
     "entry_reader.ts",
     "found_log.ts",

@@ -23,6 +23,7 @@ import {
   assertGreater,
   assertGreaterOrEqual,
   assertInstanceOf,
+  assertLess,
   assertLessOrEqual,
   assertRejects,
   assertStrictEquals,
@@ -92,17 +93,18 @@ describe("a round of syncs", () => {
     const seen = counting(disk, SYNCS);
     const flush = wal.flush();
     await turn();
-    const files = seen.names.filter((name) => name.includes(".wal"));
-    const folders = seen.names.filter((name) => name === "/log");
-    assertEquals([files.length, folders.length], [4, 1]);
-    assertEquals(new Set(files).size, 4);
-    disk.onCall(undefined);
-    for (let left = disk.pendingSyncs; left > 0; left--) {
-      assertFalse(await isSettled(flush), `${left} syncs are under way`);
+    const files = () => seen.names.filter((name) => name.includes(".wal"));
+    const folders = () => seen.names.filter((name) => name === "/log");
+    // One after another: they would take the processors from the program.
+    assertEquals([files().length, folders().length], [1, 1]);
+    for (let calls = 0; !await isSettled(flush); calls++) {
+      assertLess(calls, 10, "it never ends");
       assertEquals(wal.durableIndex, 9);
-      disk.settle(1);
+      assertEquals(disk.settle(1), 1);
     }
-    await flush;
+    assertEquals([files().length, folders().length], [4, 1]);
+    assertEquals(new Set(files()).size, 4);
+    disk.onCall(undefined);
     assertEquals([wal.durableIndex, wal.stats().unsyncedBytes], [16, 0]);
     await settled(disk, wal.close());
   });

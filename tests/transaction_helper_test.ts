@@ -404,7 +404,7 @@ describe("Wal.transaction(): what happens meanwhile", () => {
     const wal = await settled(disk, place.open());
     await settled(disk, wal.append(block(50_000, 1)));
     const run = watching((tx) => tx.add(block(50_000, 2)));
-    disk.failNext("create", "ENOSPC");
+    disk.failNext("rename", "ENOSPC");
     const error = await assertRejects(
       () => settled(disk, wal.transaction(run.work)),
       StorageError,

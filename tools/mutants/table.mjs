@@ -92,7 +92,7 @@ export const MUTANTS = [
   {
     name: "a salt is used again",
     killer: "A-1",
-    edits: [["src/log_state.ts", "salt: randomSalt(storage),", "salt: 7,"]],
+    edits: [["src/make_segment.ts", "salt: randomSalt(storage),", "salt: 7,"]],
   },
   {
     name: "end of a batch not required",

@@ -1,0 +1,305 @@
+/**
+ * The spare: a new segment's file is made while the old one fills, is used
+ * when it is ready, never needed, and never left behind.
+ */
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  mappedStorage,
+  openReaderSync,
+  openWalSync,
+  type Wal,
+} from "../mod.ts";
+import type {
+  StorageDirectory,
+  StorageFile,
+  StoragePort,
+} from "../src/storage.ts";
+import { SimulatedStorage } from "../testing/mod.ts";
+import {
+  assert,
+  assertEquals,
+  assertExists,
+  assertFalse,
+  assertThrows,
+} from "./_assert.ts";
+import { HAS_FFI, temporaryFolder } from "./_storages.ts";
+import { assertVerified, block, SEGMENT_BYTES, turn } from "./_wal.ts";
+
+const SPARE = "segment_00000000000000000002.wal.tmp";
+/** Smaller files are not worth another thread. */
+const REAL_BYTES = 4 * 1024 * 1024;
+const OPTIONS = { create: true, directoryMode: 0o750, fileMode: 0o640 };
+const NO_FFI = HAS_FFI ? false : "files storage makes nothing ahead";
+
+function simulated(): { disk: SimulatedStorage; open: () => Wal } {
+  const disk = new SimulatedStorage({ seed: 1, writeback: 0 });
+  const open = () =>
+    openWalSync("/log", {
+      storage: disk,
+      segmentBytes: SEGMENT_BYTES,
+      sync: "never",
+    });
+  return { disk, open };
+}
+
+function names(storage: StoragePort): string[] {
+  const directory = storage.openDirectory("/log", OPTIONS)!;
+  const found = directory.list().map(({ name }) => name);
+  directory.close();
+  return found;
+}
+
+function hasSpare(storage: StoragePort): boolean {
+  return names(storage).some((name) => name.endsWith(".wal.tmp"));
+}
+
+function segmentNames(storage: StoragePort): string[] {
+  return names(storage).filter((name) => name.endsWith(".wal")).sort();
+}
+
+/** Fills most of the growing segment, and lets the spare be made. */
+async function fillMost(wal: Wal, size = 1000): Promise<void> {
+  const { segmentCount } = wal.stats();
+  for (let i = 0; i < 50; i++) wal.appendSync(block(size, i));
+  await turn();
+  assertEquals(wal.stats().segmentCount, segmentCount);
+}
+
+function rotateByAppends(wal: Wal, size = 1000): void {
+  const { segmentCount } = wal.stats();
+  while (wal.stats().segmentCount === segmentCount) {
+    wal.appendSync(block(size, wal.lastIndex));
+  }
+}
+
+describe("the spare of a log", () => {
+  it("is asked for by a segment in use, and becomes the next one", async () => {
+    const { disk, open } = simulated();
+    const wal = open();
+    assertFalse(hasSpare(disk), "an empty log needs none");
+    await fillMost(wal);
+    assert(hasSpare(disk));
+    const created: string[] = [];
+    disk.onCall(({ operation, name }) => {
+      if (operation === "create") created.push(name.split("/").at(-1)!);
+    });
+    rotateByAppends(wal);
+    // The second one was there; a log that grows asks for the third at once.
+    assertFalse(created.includes(SPARE));
+    disk.onCall(undefined);
+    assertEquals(segmentNames(disk).length, 2);
+    wal.closeSync();
+    assertVerified({ storage: disk, path: "/log" });
+  });
+
+  it("that is not ready in time is given up, and another made", async () => {
+    const { disk, open } = simulated();
+    const wal = open();
+    // No turn of the loop in between: nobody hands it out.
+    rotateByAppends(wal);
+    assertEquals(segmentNames(disk).length, 2);
+    assertFalse(hasSpare(disk));
+    wal.appendSync(block(10, 1));
+    wal.appendSync(block(10, 1));
+    await turn();
+    assert(hasSpare(disk));
+    rotateByAppends(wal);
+    assertEquals(segmentNames(disk).length, 3);
+    wal.closeSync();
+    assertFalse(hasSpare(disk));
+    assertVerified({ storage: disk, path: "/log" });
+  });
+
+  it("is removed by close, also one in the making", async () => {
+    for (const made of [true, false]) {
+      const { disk, open } = simulated();
+      const wal = open();
+      if (made) await fillMost(wal);
+      else for (let i = 0; i < 50; i++) wal.appendSync(block(1000, i));
+      assert(hasSpare(disk));
+      wal.closeSync();
+      assertFalse(hasSpare(disk));
+      await turn();
+      assertFalse(hasSpare(disk));
+      assertVerified({ storage: disk, path: "/log" });
+    }
+  });
+
+  it("that a dead process left is removed by the next writer", async () => {
+    for (const power of [true, false]) {
+      const { disk, open } = simulated();
+      const wal = open();
+      await fillMost(wal);
+      wal.flushSync();
+      const found = power ? disk.crash() : disk.processDeath();
+      const again = openWalSync("/log", { storage: found });
+      assertEquals(again.lastIndex, 50);
+      assertFalse(hasSpare(found));
+      again.closeSync();
+      assertVerified({ storage: found, path: "/log" });
+    }
+  });
+
+  it("that cannot be made is done without, and tried for again", async () => {
+    const { disk, open } = simulated();
+    const wal = open();
+    disk.failNext("create", "ENOSPC");
+    await fillMost(wal);
+    assertFalse(hasSpare(disk));
+    rotateByAppends(wal);
+    await fillMost(wal);
+    assert(hasSpare(disk));
+    wal.closeSync();
+    assertVerified({ storage: disk, path: "/log" });
+  });
+
+  it("of another size is not used where a batch needs a larger one", async () => {
+    const { disk, open } = simulated();
+    const wal = open();
+    await fillMost(wal);
+    const batch = Array.from({ length: 100 }, (_, i) => block(1000, i));
+    wal.appendBatchSync(batch);
+    assertFalse(hasSpare(disk));
+    assertEquals(wal.lastIndex, 150);
+    assertEquals(segmentNames(disk).length, 2);
+    wal.closeSync();
+    assertVerified({ storage: disk, path: "/log" });
+  });
+
+  it("stays what it is through truncation and reset", async () => {
+    const { disk, open } = simulated();
+    const wal = open();
+    await fillMost(wal);
+    wal.truncateAfterSync(10);
+    rotateByAppends(wal);
+    await fillMost(wal);
+    wal.resetSync(1000);
+    wal.appendSync(block(10, 1));
+    wal.closeSync();
+    assertFalse(hasSpare(disk));
+    assertVerified({ storage: disk, path: "/log" });
+  });
+
+  it("is nothing to a reader", async () => {
+    const { disk, open } = simulated();
+    const wal = open();
+    await fillMost(wal);
+    const reader = openReaderSync("/log", { storage: disk });
+    assertEquals(reader.lastIndex, 50);
+    rotateByAppends(wal);
+    assertEquals(reader.lastIndex, wal.lastIndex);
+    reader.closeSync();
+    wal.closeSync();
+  });
+});
+
+/** Asks for a file ahead and waits until it is there, or given up. */
+function made(
+  directory: StorageDirectory,
+  bytes: number,
+): Promise<StorageFile | undefined> {
+  return new Promise((resolve) => {
+    const giveUp = directory.createSoon!(SPARE, bytes, resolve);
+    assertExists(giveUp);
+  });
+}
+
+describe("createSoon() on a real disk", { skip: NO_FFI }, () => {
+  it("makes what create() makes, its space really allocated", async () => {
+    using temporary = temporaryFolder();
+    const { path } = temporary;
+    const directory = mappedStorage() as StoragePort;
+    const folder = directory.openDirectory(path, OPTIONS)!;
+    const file = await made(folder, REAL_BYTES);
+    assertExists(file);
+    assertEquals([file.name, file.bytes], [SPARE, REAL_BYTES]);
+    const stat = fs.statSync(join(path, SPARE));
+    assertEquals(stat.size, REAL_BYTES);
+    assert(stat.blocks * 512 >= REAL_BYTES, `${stat.blocks} blocks`);
+    assertEquals(stat.mode & 0o777, 0o640);
+    const region = file.map();
+    assertExists(region);
+    assert(region.bytes.every((byte) => byte === 0));
+    region.bytes[REAL_BYTES - 1] = 7;
+    file.writeAt(block(3, 5), 100);
+    assertEquals([...region.bytes.subarray(99, 104)], [0, 5, 5, 5, 0]);
+    file.sync();
+    assertEquals(fs.readFileSync(join(path, SPARE))[REAL_BYTES - 1], 7);
+    region.release();
+    file.close();
+    folder.close();
+  });
+
+  it("leaves nothing of what is given up, at once and later", async () => {
+    using temporary = temporaryFolder();
+    const { path } = temporary;
+    const storage = mappedStorage() as StoragePort;
+    const folder = storage.openDirectory(path, OPTIONS)!;
+    let told = 0;
+    const giveUp = folder.createSoon!(SPARE, REAL_BYTES, () => told++);
+    assertEquals(fs.readdirSync(path), [SPARE]);
+    giveUp!();
+    assertEquals(fs.readdirSync(path), []);
+    // The name is free at once; the old file goes its way without it.
+    const file = await made(folder, REAL_BYTES);
+    assertExists(file);
+    await sleep(50);
+    assertEquals([told, fs.readdirSync(path).join()], [0, SPARE]);
+    giveUp!();
+    assertEquals(fs.readdirSync(path), [SPARE]);
+    file.close();
+    folder.close();
+    const open = fs.readdirSync("/proc/self/fd").flatMap((fd) => {
+      try {
+        return [fs.readlinkSync(`/proc/self/fd/${fd}`)];
+      } catch {
+        return [];
+      }
+    });
+    assertEquals(open.filter((name) => name.startsWith(path)), []);
+    const maps = fs.readFileSync("/proc/self/maps", "utf8");
+    assertFalse(maps.includes(path), "nothing of it is mapped any more");
+  });
+
+  it("refuses a name that is taken, and small files", () => {
+    using temporary = temporaryFolder();
+    const { path } = temporary;
+    const storage = mappedStorage() as StoragePort;
+    const folder = storage.openDirectory(path, OPTIONS)!;
+    assertEquals(folder.createSoon!(SPARE, 4096, () => {}), undefined);
+    fs.writeFileSync(join(path, SPARE), "somebody's");
+    assertThrows(() => folder.createSoon!(SPARE, REAL_BYTES, () => {}));
+    assertEquals(fs.readFileSync(join(path, SPARE), "utf8"), "somebody's");
+    folder.close();
+  });
+
+  it("gives the next segment its file while the old one fills", async () => {
+    using temporary = temporaryFolder();
+    const path = join(temporary.path, "log");
+    const segmentBytes = REAL_BYTES;
+    for (const sync of ["always", "never"] as const) {
+      const wal = openWalSync(path, { sync, segmentBytes });
+      const before = wal.stats().segmentCount;
+      const inodes = new Set<number>();
+      const entry = block(60_000, 1);
+      while (wal.stats().segmentCount < before + 3) {
+        await wal.append(entry);
+        for (const name of fs.readdirSync(path)) {
+          if (!name.endsWith(".wal.tmp")) continue;
+          inodes.add(fs.statSync(join(path, name)).ino);
+        }
+        await sleep(1);
+      }
+      const used = wal.segments().slice(before).filter((one) =>
+        inodes.has(fs.statSync(one.path).ino)
+      );
+      assertEquals(used.length, 3);
+      await wal.close();
+      assertEquals(fs.readdirSync(path).filter((n) => n.endsWith(".tmp")), []);
+      assertVerified({ storage: mappedStorage() as StoragePort, path });
+    }
+  });
+});
