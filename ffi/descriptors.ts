@@ -117,7 +117,7 @@ export function writeFully(
  * soon must not take the news away from the one that blocks.
  */
 export class SyncPair {
-  readonly #attempt: Attempt;
+  #attempt: Attempt;
   readonly #blocking: number;
   readonly #soon: number;
   readonly #isFolder: boolean;
@@ -130,6 +130,11 @@ export class SyncPair {
     this.#blocking = blocking;
     this.#soon = soon;
     this.#isFolder = attempt.object === "folder";
+  }
+
+  /** From now on errors say this path. */
+  renamed(path: string): void {
+    this.#attempt = { ...this.#attempt, path };
   }
 
   /** See `Syncable.sync`. */

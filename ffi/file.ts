@@ -30,11 +30,11 @@ export interface DiskFileParts {
 
 /** A regular file over its descriptors. */
 export class DiskFile implements StorageFile {
-  /** Its name at opening. */
-  readonly name: string;
+  /** See the port. */
+  name: string;
   /** Its size in bytes. */
   readonly bytes: number;
-  readonly #path: string;
+  #path: string;
   readonly #access: "read" | "write";
   readonly #smallSyncs: boolean;
   readonly #calls: DiskCalls;
@@ -59,6 +59,14 @@ export class DiskFile implements StorageFile {
       parts.fd,
       parts.soonFd,
     );
+  }
+
+  /** See the port. */
+  renamed(name: string): void {
+    const folder = this.#path.slice(0, this.#path.length - this.name.length);
+    this.name = name;
+    this.#path = folder + name;
+    this.#syncs.renamed(this.#path);
   }
 
   /** See the port. */

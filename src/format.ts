@@ -22,6 +22,8 @@ export const MANIFEST_NAME = "manifest";
 export const CUT_FOLDER = "cut";
 /** What the name of a file in the making ends with. */
 export const TEMPORARY_EXTENSION = ".tmp";
+/** The file of a segment to come, made ahead. */
+export const SPARE_NAME = "spare.tmp";
 
 /** "\x89WALRUS\n": not text, and broken by newline translation. */
 export const SEGMENT_MAGIC: readonly number[] = [
@@ -306,7 +308,8 @@ export function manifestTurnOf(name: string): number | undefined {
 
 /** Whether the library makes files of this name on the way to others. */
 export function isTemporaryName(name: string): boolean {
-  return /^(segment_\d{20}\.wal|manifest\.\d+)\.tmp$/.test(name);
+  return name === SPARE_NAME ||
+    /^(segment_\d{20}\.wal|manifest\.\d+)\.tmp$/.test(name);
 }
 
 /** Bytes that the index and the footer of `entryCount` entries take. */

@@ -48,8 +48,8 @@ export function batchBytesMax(entryCount: number): number {
 }
 
 /**
- * Makes a segment file, attached for writing. One that was made ahead under
- * its temporary name is used. On failure nothing is left.
+ * Makes a segment file, attached for writing, of the spare one where there is
+ * one. On failure nothing is left.
  */
 export function makeSegment(
   storage: StoragePort,
@@ -69,7 +69,8 @@ export function makeSegment(
     link,
     spare,
   );
-  placeSegment(directory, segment);
+  placeSegment(directory, segment, spare?.name);
+  spare?.renamed?.(segment.name);
   return segment;
 }
 
@@ -77,8 +78,8 @@ export function makeSegment(
 export function placeSegment(
   directory: StorageDirectory,
   segment: Segment,
+  temporary: string = segment.name + TEMPORARY_EXTENSION,
 ): void {
-  const temporary = segment.name + TEMPORARY_EXTENSION;
   try {
     directory.rename(temporary, segment.name);
   } catch (error) {
@@ -109,7 +110,7 @@ export function prepareSegment(
     createdAtMs: storage.clock.nowMs(),
   };
   const name = segmentName(number);
-  const temporary = name + TEMPORARY_EXTENSION;
+  const temporary = spare?.name ?? name + TEMPORARY_EXTENSION;
   const file = spare ?? createFresh(directory, temporary, segmentBytes);
   let attached: Segment | undefined;
   try {

@@ -68,7 +68,7 @@ export class Rotation {
     if (active.limit < active.identity.segmentBytes) {
       active.limit = active.identity.segmentBytes;
       if (active.fits(bytes, entryCount)) {
-        this.#parts.spare.ask(this.#state.nextSegment, usual);
+        this.#parts.spare.ask(usual);
         return active;
       }
     }

@@ -10,7 +10,7 @@
  */
 
 import { StorageError } from "./errors.ts";
-import { segmentName, TEMPORARY_EXTENSION } from "./format.ts";
+import { SPARE_NAME } from "./format.ts";
 import { removeQuietly } from "./fresh_file.ts";
 import type { Segment } from "./segment.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
@@ -21,8 +21,6 @@ const ASK_PART = 1 / 8;
 /** The spare of one open log. */
 export class Spare {
   readonly #directory: StorageDirectory;
-  /** What it is called until it is a segment. */
-  #name = "";
   #file: StorageFile | undefined;
   /** Gives up the file in the making. */
   #giveUp: (() => void) | undefined;
@@ -41,13 +39,13 @@ export class Spare {
     segment.limit = Math.max(segment.end, part);
   }
 
-  /** Asks for the file of the segment that comes next. */
-  ask(number: number, bytes: number): void {
+  /** Asks for a file, unless one is there or in the making. */
+  ask(bytes: number): void {
+    if (this.#giveUp !== undefined || this.#file?.bytes === bytes) return;
     this.end();
-    this.#name = segmentName(number) + TEMPORARY_EXTENSION;
     try {
       const begin = this.#directory.createSoon;
-      this.#giveUp = begin?.call(this.#directory, this.#name, bytes, (file) => {
+      this.#giveUp = begin?.call(this.#directory, SPARE_NAME, bytes, (file) => {
         this.#giveUp = undefined;
         this.#file = file;
       });
@@ -57,13 +55,10 @@ export class Spare {
     }
   }
 
-  /** The file if it is ready and of this size; else its name is free now. */
+  /** A file of just this size, if one is ready; it is the caller's then. */
   take(bytes: number): StorageFile | undefined {
     const file = this.#file;
-    if (file?.bytes !== bytes) {
-      this.end();
-      return undefined;
-    }
+    if (file?.bytes !== bytes) return undefined;
     this.#file = undefined;
     return file;
   }
@@ -76,6 +71,6 @@ export class Spare {
     this.#file = undefined;
     if (file === undefined) return;
     file.close();
-    removeQuietly(this.#directory, this.#name);
+    removeQuietly(this.#directory, SPARE_NAME);
   }
 }

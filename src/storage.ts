@@ -177,10 +177,12 @@ export interface StorageLock {
 
 /** One open file. */
 export interface StorageFile extends Syncable {
-  /** Its name at opening; a rename does not change it. */
+  /** Its name at opening, or the one that `renamed` told. */
   readonly name: string;
   /** Its size in bytes when opened or made; files are never resized. */
   readonly bytes: number;
+  /** Tells it the name that it was renamed to: errors say that one then. */
+  renamed?(name: string): void;
   /** Fills `target` from `offset`; fewer bytes only at the file's end. */
   readAt(target: Uint8Array<ArrayBuffer>, offset: number): number;
   /**

@@ -14,9 +14,9 @@ import { type Inode, PAGE_BYTES } from "./inode.ts";
 
 /** A descriptor, in truth two: one blocks in a sync, one does not. */
 export class SimulatedFile implements StorageFile {
-  readonly name: string;
+  name: string;
   readonly bytes: number;
-  readonly #path: string;
+  #path: string;
   readonly #inode: Inode;
   readonly #control: Control;
   readonly #writable: boolean;
@@ -44,6 +44,12 @@ export class SimulatedFile implements StorageFile {
     this.#blockingSeen = seen;
     this.#soonSeen = seen;
     control.hold(inode, 1);
+  }
+
+  renamed(name: string): void {
+    const folder = this.#path.slice(0, this.#path.length - this.name.length);
+    this.name = name;
+    this.#path = folder + name;
   }
 
   readAt(target: Uint8Array<ArrayBuffer>, offset: number): number {
