@@ -13,6 +13,8 @@ import type { AheadRegion, BackgroundCalls } from "./types.ts";
 
 /** What its owner stores into first, at both ends, waits for nothing either. */
 const READY_BYTES = 64 * 1024;
+/** So much is written at once, not to hold up the syncs of others. */
+const WRITTEN_BYTES = 256 * 1024;
 /** So much is read at once of what is stored into later. */
 const READ_BYTES = 2 * 1024 * 1024;
 
@@ -26,6 +28,8 @@ export interface Begun {
   readonly bytes: number;
   /** Whether pages are kept small: then they are not read ahead. */
   readonly smallSyncs: boolean;
+  /** Whether zeros are to be on the disk for all of it. */
+  readonly written: boolean;
   /** Makes the file of the descriptor once it has its size. */
   readonly open: () => DiskFile;
 }
@@ -54,7 +58,7 @@ export function makeAhead(
 
 async function make(
   background: BackgroundCalls,
-  { fd, bytes, smallSyncs, open }: Begun,
+  { fd, bytes, smallSyncs, written, open }: Begun,
   isGiven: () => boolean,
 ): Promise<DiskFile> {
   let file;
@@ -73,6 +77,12 @@ async function make(
     await region.readySoon(0, READY_BYTES, true);
     await region.readySoon(bytes - READY_BYTES, READY_BYTES, true);
     await synced(file);
+    const writes = written && smallSyncs;
+    for (let at = 0; writes && at < bytes; at += WRITTEN_BYTES) {
+      await region.readySoon(at, Math.min(WRITTEN_BYTES, bytes - at), true);
+      await synced(file);
+      if (isGiven()) break;
+    }
     if (!smallSyncs) readOn(region);
     return file;
   } catch (error) {

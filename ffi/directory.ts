@@ -150,6 +150,7 @@ export class DiskDirectory implements StorageDirectory {
   createSoon(
     name: string,
     bytes: number,
+    written: boolean,
     done: (file?: StorageFile) => void,
   ): (() => void) | undefined {
     const { background } = this.#calls;
@@ -162,7 +163,7 @@ export class DiskDirectory implements StorageDirectory {
       const fd = openNew(path, this.#options.fileMode);
       const open = () => this.#file(name, fd, fs.fstatSync(fd), "write");
       const smallSyncs = this.#options.smallSyncs ?? true;
-      const begun = { path, fd, bytes, smallSyncs, open };
+      const begun = { path, fd, bytes, smallSyncs, written, open };
       return makeAhead(background, begun, done);
     });
   }

@@ -44,6 +44,12 @@ export interface Predecessor {
   readonly mark: Position;
 }
 
+/**
+ * Syncs of less each spare the journal more than zeros cost: a new page makes
+ * a sync write some 12 KiB more, and take half as long again.
+ */
+const OFTEN_BYTES = 32 * 1024;
+
 /** Begins the segments of one open log. */
 export class Rotation {
   /** The rounds that make them durable; set once after making. */
@@ -52,12 +58,18 @@ export class Rotation {
   onRotated: (() => void) | undefined;
   readonly #parts: RotationParts;
   readonly #state: LogState;
+  /** When a spare was asked for last. */
+  #asked: { readonly bytes: number; readonly roundCount: number };
 
   /** For a log that recovery has made ready. */
   constructor(parts: RotationParts) {
     this.#parts = parts;
     this.#state = parts.state;
-    parts.spare.watch(parts.state.active);
+    const { active } = parts.state;
+    const { segmentBytes } = active.identity;
+    const bytes = active.number * segmentBytes + active.end;
+    this.#asked = { bytes, roundCount: 0 };
+    parts.spare.watch(active);
   }
 
   /** The segment that takes `bytes` more, a new one if need be. */
@@ -68,7 +80,7 @@ export class Rotation {
     if (active.limit < active.identity.segmentBytes) {
       active.limit = active.identity.segmentBytes;
       if (active.fits(bytes, entryCount)) {
-        this.#parts.spare.ask(usual);
+        this.#parts.spare.ask(usual, this.#syncsOften(usual));
         return active;
       }
     }
@@ -82,6 +94,17 @@ export class Rotation {
       );
     }
     return this.rotate(segmentBytes);
+  }
+
+  /** Whether the log is synced often, for what was written since the last. */
+  #syncsOften(segmentBytes: number): boolean {
+    const { active } = this.#state;
+    const bytes = active.number * segmentBytes + active.end;
+    const { roundCount } = this.rounds;
+    const last = this.#asked;
+    this.#asked = { bytes, roundCount };
+    const rounds = roundCount - last.roundCount;
+    return rounds > 0 && (bytes - last.bytes) / rounds <= OFTEN_BYTES;
   }
 
   /** Ends the growing segment and begins the next one, successor first. */

@@ -39,16 +39,20 @@ export class Spare {
     segment.limit = Math.max(segment.end, part);
   }
 
-  /** Asks for a file, unless one is there or in the making. */
-  ask(bytes: number): void {
+  /**
+   * Asks for a file, unless one is there or in the making. With `written`
+   * for zeros in it, for a log that syncs often.
+   */
+  ask(bytes: number, written: boolean): void {
     if (this.#giveUp !== undefined || this.#file?.bytes === bytes) return;
     this.end();
     try {
-      const begin = this.#directory.createSoon;
-      this.#giveUp = begin?.call(this.#directory, SPARE_NAME, bytes, (file) => {
+      const made = (file?: StorageFile): void => {
         this.#giveUp = undefined;
         this.#file = file;
-      });
+      };
+      const directory = this.#directory;
+      this.#giveUp = directory.createSoon?.(SPARE_NAME, bytes, written, made);
     } catch (error) {
       // The one who makes it in time says what is wrong, if it still is.
       if (!(error instanceof StorageError)) throw error;

@@ -124,11 +124,14 @@ export interface StorageDirectory extends Syncable {
    * the file, whose space is on the disk by then, or with nothing where it
    * could not be made: nothing is left then. The returned function gives it
    * up at once, and `done` is not called any more. Fails if the name exists.
+   * With `written` zeros are on the disk for all of it: a sync of what is
+   * stored over them has nothing to tell the file system.
    * Absent, or returns `undefined`, where making it in time costs nothing.
    */
   createSoon?(
     name: string,
     bytes: number,
+    written: boolean,
     done: (file?: StorageFile) => void,
   ): (() => void) | undefined;
   /**

@@ -137,6 +137,11 @@ export class SyncRounds implements Syncable {
     return Math.max(this.durableIndex, this.#blocked?.place.index ?? 0);
   }
 
+  /** How many rounds there were. */
+  get roundCount(): number {
+    return this.#started;
+  }
+
   /** Whether anything waits for a sync, or one runs. */
   get pending(): boolean {
     return this.#running !== undefined || this.#dirty.size > 0 ||

@@ -70,6 +70,7 @@ export class SimulatedDirectory implements StorageDirectory {
   createSoon(
     name: string,
     bytes: number,
+    _written: boolean,
     done: (file?: StorageFile) => void,
   ): (() => void) | undefined {
     // What cannot be mapped is made sparse: that is no work.

@@ -2,6 +2,7 @@
  * The spare: a new segment's file is made while the old one fills, is used
  * when it is ready, never needed, and never left behind.
  */
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -117,6 +118,32 @@ describe("the spare of a log", () => {
     assertVerified({ storage: disk, path: "/log" });
   });
 
+  it("has zeros written where little is synced at a time", async () => {
+    const asked = async (sync: "always" | "never", bytes: number) => {
+      const disk = new SimulatedStorage({ seed: 1, autoSettle: true });
+      const written: boolean[] = [];
+      const open = disk.openDirectory.bind(disk);
+      disk.openDirectory = (path, options) => {
+        const directory = open(path, options);
+        if (directory === undefined) return undefined;
+        const { createSoon } = directory;
+        directory.createSoon = (name, size, zeros, done) => {
+          written.push(zeros);
+          return createSoon!.call(directory, name, size, zeros, done);
+        };
+        return directory;
+      };
+      const segmentBytes = 16 * SEGMENT_BYTES;
+      const wal = openWalSync("/log", { storage: disk, segmentBytes, sync });
+      while (written.length < 3) await wal.append(block(bytes, 1));
+      wal.closeSync();
+      return written;
+    };
+    assertEquals(await asked("always", 1000), [true, true, true]);
+    assertEquals(await asked("always", 100_000), [false, false, false]);
+    assertEquals(await asked("never", 1000), [false, false, false]);
+  });
+
   it("is called by its new name in errors", async () => {
     const { disk, open } = simulated();
     const wal = open();
@@ -217,7 +244,7 @@ function made(
   bytes: number,
 ): Promise<StorageFile | undefined> {
   return new Promise((resolve) => {
-    const giveUp = directory.createSoon!(SPARE, bytes, resolve);
+    const giveUp = directory.createSoon!(SPARE, bytes, false, resolve);
     assertExists(giveUp);
   });
 }
@@ -248,13 +275,39 @@ describe("createSoon() on a real disk", { skip: NO_FFI }, () => {
     folder.close();
   });
 
+  it("with zeros written is the same, and takes no journal later", async () => {
+    using temporary = temporaryFolder();
+    const { path } = temporary;
+    const storage = mappedStorage() as StoragePort;
+    const folder = storage.openDirectory(path, OPTIONS)!;
+    const file = await new Promise<StorageFile | undefined>((resolve) => {
+      folder.createSoon!(SPARE, REAL_BYTES, true, resolve);
+    });
+    assertExists(file);
+    const { length } = fs.readFileSync(join(path, SPARE));
+    assertEquals(length, REAL_BYTES);
+    const region = file.map();
+    assertExists(region);
+    assert(region.bytes.every((byte) => byte === 0));
+    // An extent that was never written is one that a sync has to convert.
+    const shown = spawnSync("filefrag", ["-v", join(path, SPARE)], {
+      encoding: "utf8",
+    });
+    if (shown.status === 0 && /ext4|ef53/i.test(shown.stdout)) {
+      assertFalse(shown.stdout.includes("unwritten"), shown.stdout);
+    }
+    region.release();
+    file.close();
+    folder.close();
+  });
+
   it("leaves nothing of what is given up, at once and later", async () => {
     using temporary = temporaryFolder();
     const { path } = temporary;
     const storage = mappedStorage() as StoragePort;
     const folder = storage.openDirectory(path, OPTIONS)!;
     let told = 0;
-    const giveUp = folder.createSoon!(SPARE, REAL_BYTES, () => told++);
+    const giveUp = folder.createSoon!(SPARE, REAL_BYTES, false, () => told++);
     assertEquals(fs.readdirSync(path), [SPARE]);
     giveUp!();
     assertEquals(fs.readdirSync(path), []);
@@ -284,9 +337,9 @@ describe("createSoon() on a real disk", { skip: NO_FFI }, () => {
     const { path } = temporary;
     const storage = mappedStorage() as StoragePort;
     const folder = storage.openDirectory(path, OPTIONS)!;
-    assertEquals(folder.createSoon!(SPARE, 4096, () => {}), undefined);
+    assertEquals(folder.createSoon!(SPARE, 4096, false, () => {}), undefined);
     fs.writeFileSync(join(path, SPARE), "somebody's");
-    assertThrows(() => folder.createSoon!(SPARE, REAL_BYTES, () => {}));
+    assertThrows(() => folder.createSoon!(SPARE, REAL_BYTES, false, () => {}));
     assertEquals(fs.readFileSync(join(path, SPARE), "utf8"), "somebody's");
     folder.close();
   });
