@@ -14,6 +14,7 @@ import {
   FLAG,
   FRAME,
   FRAME_HEADER_BYTES,
+  HEADER_BYTES,
   TRANSACTION_ID_BYTES,
 } from "./format.ts";
 import {
@@ -23,6 +24,7 @@ import {
   payloadStart,
   type Window,
 } from "./frame.ts";
+import type { FrameRun } from "./frame_run.ts";
 import type { LogState } from "./log_state.ts";
 import type { Segment } from "./segment.ts";
 import type { StoragePort } from "./storage.ts";
@@ -41,8 +43,11 @@ export interface EntryReaderParts {
 
 /** What gives entries. */
 export interface EntrySource {
-  /** Entry `index`, which must exist; a view of it where that can be. */
-  read(index: number, zeroCopy: boolean): Entry;
+  /**
+   * Entry `index`, which must exist; a view of it where that can be. A scan
+   * gives its run, so that the frames behind are checked with this one.
+   */
+  read(index: number, zeroCopy: boolean, run?: FrameRun): Entry;
 }
 
 /** Reads the entries of one open log. */
@@ -60,17 +65,94 @@ export class EntryReader implements EntrySource {
     this.#copier = new Copier((bytes) => parts.port.sharedMemory(bytes));
   }
 
-  /** Entry `index`, which must exist; a view of it where that can be. */
-  read(index: number, zeroCopy: boolean): Entry {
+  /** See `EntrySource`. */
+  read(index: number, zeroCopy: boolean, run?: FrameRun): Entry {
     const segment = this.#state.holding(index);
-    if (zeroCopy && this.#encoder === undefined && segment.file.mapped) {
-      const found = this.#view(segment, index);
+    const { mapped } = segment.file;
+    const ahead = mapped && this.#verify ? run : undefined;
+    if (zeroCopy && this.#encoder === undefined && mapped) {
+      const found = this.#viewAhead(segment, index, ahead) ??
+        this.#view(segment, index);
+      if (found !== undefined) return found;
+    } else if (ahead !== undefined) {
+      const found = this.#copyAhead(segment, index, ahead);
       if (found !== undefined) return found;
     }
     const at = segment.locateFrame(index, false);
     const found = this.#copy(segment, segment.file.window, at, index);
     // The index may be damaged, or the frame: locating tells which.
     return found ?? this.#copyChecked(segment, index);
+  }
+
+  /** The entry out of a run that was copied, if its frames are sound. */
+  #copyAhead(
+    segment: Segment,
+    index: number,
+    run: FrameRun,
+  ): Entry | undefined {
+    let at = run.find(segment, index);
+    if (at < 0) {
+      if (!this.#readAhead(segment, index, run)) return undefined;
+      at = run.find(segment, index);
+    }
+    const { memory } = run;
+    const { bytes, view } = memory;
+    const start = at + payloadStart(frameFlags(view, at));
+    const end = at + frameLength(view, at);
+    const payload = this.#copier.part(bytes, start, end);
+    return this.#entry(segment, memory, at, index, payload);
+  }
+
+  /** Copies frames from entry `index` on and checks them as one. */
+  #readAhead(segment: Segment, index: number, run: FrameRun): boolean {
+    if (!run.mayBegin(segment, index)) return false;
+    const { window } = segment.file;
+    const offset = segment.offsetOf(index);
+    const end = Math.min(segment.end, window.bytes.length);
+    if (!(offset >= HEADER_BYTES && offset % 8 === 0)) return false;
+    const bytes = Math.min(run.nextBytes(), end - offset);
+    if (bytes < FRAME_HEADER_BYTES) return false;
+    let at = this.#copier.share(window.bytes, offset, bytes);
+    let memory = this.#copier.memory;
+    if (at < 0 || memory === undefined) {
+      at = 0;
+      memory = run.ownMemory(bytes);
+      memory.bytes.set(window.bytes.subarray(offset, offset + bytes));
+    }
+    return run.take(segment, index, memory, at, at + bytes, offset);
+  }
+
+  /**
+   * A view out of a run that was checked where it lies, if no view of it was
+   * handed out since it lies there: only then the program cannot have written
+   * into it behind the check.
+   */
+  #viewAhead(
+    segment: Segment,
+    index: number,
+    run: FrameRun | undefined,
+  ): Entry | undefined {
+    if (run === undefined) return undefined;
+    const { file } = segment;
+    const memory = file.viewMemory(false);
+    if (memory === undefined) return undefined;
+    let at = run.find(segment, index);
+    if (at < 0 || memory !== run.memory) {
+      if (!run.mayBegin(segment, index)) return undefined;
+      at = segment.offsetOf(index);
+      if (!(at >= HEADER_BYTES && at % 8 === 0)) return undefined;
+      if (at < file.viewedEnd) {
+        run.putOff(index);
+        return undefined;
+      }
+      const end = Math.min(segment.end, memory.bytes.length);
+      const limit = Math.min(end, at + run.nextBytes());
+      if (!run.take(segment, index, memory, at, limit, at)) return undefined;
+    }
+    if (at < file.viewedEnd) return undefined;
+    const payload = viewPayload(memory, at);
+    file.viewedEnd = at + frameLength(memory.view, at);
+    return this.#entry(segment, memory, at, index, payload);
   }
 
   /** The frame at `at` with a copy of its data, if its checksum is right. */
@@ -108,6 +190,7 @@ export class EntryReader implements EntrySource {
       if (at >= 0) {
         const payload = viewPayload(memory, at);
         if (segment.isSound(memory, at, index, payload)) {
+          segment.file.noteView(at + frameLength(memory.view, at));
           return this.#entry(segment, memory, at, index, payload);
         }
       }
@@ -118,6 +201,7 @@ export class EntryReader implements EntrySource {
     const sound = same ? memory : segment.freshMemory(index, at);
     if (sound === undefined) return undefined;
     const payload = viewPayload(sound, at);
+    segment.file.noteView(at + frameLength(sound.view, at));
     return this.#entry(segment, sound, at, index, payload);
   }
 

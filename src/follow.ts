@@ -16,6 +16,7 @@ import {
 import type { Cursor, Cursors } from "./cursor.ts";
 import type { Entry } from "./entry.ts";
 import { IndexOutOfRangeError } from "./errors.ts";
+import { FrameRun } from "./frame_run.ts";
 import type { Wakeups } from "./wakeups.ts";
 
 /** How to follow. */
@@ -58,7 +59,7 @@ export interface Followed {
   /** Why no entry comes any more, if none can. */
   readonly stuck?: (() => Error | undefined) | undefined;
   /** Entry `index`, which must exist. */
-  read(index: number, zeroCopy: boolean): Entry;
+  read(index: number, zeroCopy: boolean, run: FrameRun): Entry;
 }
 
 /** Follow options, checked and filled in. */
@@ -134,6 +135,7 @@ export async function* followEntries(
   asked: AskedFollow,
 ): AsyncGenerator<Entry, void, undefined> {
   const { signal, cursor } = asked;
+  const run = new FrameRun(asked.until);
   try {
     for (;;) {
       const state = stepOf(log, asked, cursor);
@@ -142,7 +144,7 @@ export async function* followEntries(
         await log.wakeups.wait(signal);
         continue;
       }
-      const entry = tryRead(log, cursor.next, asked.zeroCopy);
+      const entry = tryRead(log, cursor.next, asked.zeroCopy, run);
       // A reader may have found out only now that it was cut off.
       if (entry === undefined || cursor.lost) continue;
       cursor.delivered = cursor.next++;
@@ -158,9 +160,10 @@ function tryRead(
   log: Followed,
   index: number,
   zeroCopy: boolean,
+  run: FrameRun,
 ): Entry | undefined {
   try {
-    return log.read(index, zeroCopy);
+    return log.read(index, zeroCopy, run);
   } catch (error) {
     if (error instanceof IndexOutOfRangeError) return undefined;
     throw error;
@@ -179,9 +182,10 @@ export function readTogether(
 ): Entry[] {
   const cursor = log.cursors.open(first, last);
   const entries: Entry[] = [];
+  const run = new FrameRun(last);
   try {
     for (let index = first; index <= last && !cursor.lost; index++) {
-      entries.push(log.read(index, zeroCopy));
+      entries.push(log.read(index, zeroCopy, run));
     }
   } catch (error) {
     if (!cursor.lost) throw error;
@@ -220,6 +224,7 @@ export async function* followBatches(
   limits: BatchLimits,
 ): AsyncGenerator<Entry[], void, undefined> {
   const { cursor } = asked;
+  const run = new FrameRun(asked.until);
   try {
     for (;;) {
       const state = stepOf(log, asked, cursor);
@@ -228,7 +233,7 @@ export async function* followBatches(
         await log.wakeups.wait(asked.signal);
         continue;
       }
-      const batch = readBatch(log, asked, cursor, limits);
+      const batch = readBatch(log, asked, cursor, limits, run);
       if (cursor.lost || batch.length === 0) continue;
       yield batch;
     }
@@ -242,13 +247,14 @@ function readBatch(
   asked: AskedFollow,
   cursor: Cursor,
   limits: BatchLimits,
+  run: FrameRun,
 ): Entry[] {
   const batch: Entry[] = [];
   let bytes = 0;
   const { durableIndex, nextIndex } = log.look();
   const last = asked.durable ? durableIndex : nextIndex - 1;
   while (batch.length < limits.maxEntries && cursor.next <= last) {
-    const entry = tryRead(log, cursor.next, asked.zeroCopy);
+    const entry = tryRead(log, cursor.next, asked.zeroCopy, run);
     if (entry === undefined || cursor.lost) break;
     bytes += entry.data.length;
     if (bytes > limits.maxBytes && batch.length > 0) break;

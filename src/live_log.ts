@@ -63,7 +63,7 @@ export class LiveLog extends WalReader {
         wakeups: reader.wakeups,
         isClosed: () => live.closed,
         stuck: () => live.behind,
-        read: (index, zeroCopy) => live.read(index, zeroCopy),
+        read: (index, zeroCopy, run) => live.read(index, zeroCopy, run),
       },
       zeroCopy: reader.zeroCopy,
       logger: parts.logger,

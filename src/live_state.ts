@@ -19,6 +19,7 @@ import {
 import { readManifest } from "./folder.ts";
 import { LIVE_STATE } from "./format.ts";
 import { type FoundLog, type LogFacts, warnOfIndex } from "./found_log.ts";
+import type { FrameRun } from "./frame_run.ts";
 import { readTail } from "./live_tail.ts";
 import type { LiveSnapshot, LiveView } from "./live_view.ts";
 import { LogState } from "./log_state.ts";
@@ -215,11 +216,11 @@ export class LiveState implements EntrySource {
   }
 
   /** See `EntrySource`. */
-  read(index: number, zeroCopy: boolean): Entry {
+  read(index: number, zeroCopy: boolean, run?: FrameRun): Entry {
     return this.attempt(() => {
       const { firstIndex, nextIndex } = this.#state;
       if (index >= firstIndex && index < nextIndex) {
-        return this.reader.read(index, zeroCopy);
+        return this.reader.read(index, zeroCopy, run);
       }
       throw outOfRange(this.log, `read entry ${index}`, index);
     });

@@ -19,6 +19,7 @@ import {
   readTogether,
   streamEntries,
 } from "./follow.ts";
+import { FrameRun } from "./frame_run.ts";
 import type { LogState } from "./log_state.ts";
 import {
   type AskedRange,
@@ -97,7 +98,7 @@ export class WalReader {
       wakeups: parts.wakeups,
       isClosed: () => this.state === "closed",
       stuck: parts.stuck,
-      read: (index, zeroCopy) => this.#entries.read(index, zeroCopy),
+      read: (index, zeroCopy, run) => this.#entries.read(index, zeroCopy, run),
     };
   }
 
@@ -155,7 +156,7 @@ export class WalReader {
     return this.#get(index, this.#parts.zeroCopy);
   }
 
-  #get(index: number, zeroCopy: boolean): Entry {
+  #get(index: number, zeroCopy: boolean, run?: FrameRun): Entry {
     this.#check();
     checkWhole("read", "index", index);
     const { firstIndex, nextIndex } = this.#state;
@@ -163,7 +164,7 @@ export class WalReader {
       const stuck = index < firstIndex ? undefined : this.#parts.stuck?.();
       throw stuck ?? outOfRange(this, `read entry ${index}`, index);
     }
-    return this.#entries.read(index, zeroCopy);
+    return this.#entries.read(index, zeroCopy, run);
   }
 
   /**
@@ -221,16 +222,15 @@ export class WalReader {
     return this.#iterate(readRange(options, this.#parts.zeroCopy));
   }
 
-  *#iterate(
-    range: AskedRange,
-  ): Generator<Entry, void, undefined> {
+  *#iterate(range: AskedRange): Generator<Entry, void, undefined> {
     const { firstIndex, nextIndex } = this.#state;
     const from = Math.max(range.from, firstIndex);
     const to = Math.min(range.to, nextIndex - 1);
     const count = Math.min(range.limit, to - from + 1);
+    const run = range.reverse ? undefined : new FrameRun(from + count - 1);
     for (let i = 0; i < count; i++) {
       const index = range.reverse ? to - i : from + i;
-      yield this.#get(index, range.zeroCopy);
+      yield this.#get(index, range.zeroCopy, run);
     }
     // There is more that was shown and cannot be read.
     const all = !range.reverse && range.to >= nextIndex && count < range.limit;

@@ -242,7 +242,7 @@ export class Segment {
     if (offset + FRAME_HEADER_BYTES > end) return -1;
     let at = file.locate(offset, FRAME_HEADER_BYTES, end);
     if (at < 0) return -1;
-    if (!this.#isFrameOf(file.window.view, at, offset, index)) return -1;
+    if (!this.isFrameOf(file.window.view, at, offset, index)) return -1;
     at = file.locate(offset, frameLength(file.window.view, at), end);
     if (at < 0) return -1;
     if (!verify) return at;
@@ -250,7 +250,7 @@ export class Segment {
   }
 
   /** Whether what lies at `at` looks like the frame of entry `index`. */
-  #isFrameOf(
+  isFrameOf(
     view: DataView,
     at: number,
     offset: number,
@@ -267,7 +267,7 @@ export class Segment {
     if (!(offset >= HEADER_BYTES && offset % 8 === 0)) return -1;
     const last = Math.min(this.end, memory.bytes.length);
     if (offset + FRAME_HEADER_BYTES > last) return -1;
-    if (!this.#isFrameOf(memory.view, offset, offset, index)) return -1;
+    if (!this.isFrameOf(memory.view, offset, offset, index)) return -1;
     return offset + frameLength(memory.view, offset) <= last ? offset : -1;
   }
 

@@ -33,6 +33,8 @@ export class SegmentFile implements Syncable {
   window: Window = { bytes: EMPTY, view: viewOf(EMPTY) };
   /** What frames are written into; replaced by every call of `reserve`. */
   target: Window = this.window;
+  /** How far views were handed out of what `viewMemory` gives. */
+  viewedEnd = 0;
   readonly #directory: StorageDirectory;
   readonly #name: string;
   #writer: StorageFile | undefined;
@@ -80,6 +82,7 @@ export class SegmentFile implements Syncable {
     const usable = this.#views !== undefined && this.#views.bytes.length > 0;
     if (usable && !fresh) return this.#views;
     this.#views = undefined;
+    this.viewedEnd = 0;
     const file = this.#directory.open(this.#name, "read");
     try {
       const bytes = file?.mapForGood();
@@ -88,6 +91,11 @@ export class SegmentFile implements Syncable {
       if (this.#views === undefined) file?.close();
     }
     return this.#views;
+  }
+
+  /** Bytes up to `end` of what `viewMemory` gives are the program's now. */
+  noteView(end: number): void {
+    if (end > this.viewedEnd) this.viewedEnd = end;
   }
 
   /** Takes over a file that is open for writing. */

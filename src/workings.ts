@@ -78,7 +78,7 @@ export class Workings {
       cursors: state.cursors,
       wakeups,
       isClosed: () => writer.ended,
-      read: (index, zeroCopy) => entries.read(index, zeroCopy),
+      read: (index, zeroCopy, run) => entries.read(index, zeroCopy, run),
     };
   }
 

@@ -22,6 +22,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   // Fields of records; the port; what is public and plain.
   [
     "checks.ts",
+    "crc_shift.ts",
     "cut.ts",
     "encoder.ts",
     "fields.ts",
@@ -43,7 +44,7 @@ export const LAYERS: readonly (readonly string[])[] = [
     "steps.ts",
     "wakeups.ts",
   ],
-  ["live_page.ts", "options.ts"],
+  ["frame_run.ts", "live_page.ts", "options.ts"],
   ["input.ts", "live_view.ts", "live_wait.ts", "reader_options.ts"],
   [
     "batch.ts",
@@ -67,7 +68,12 @@ export const LAYERS: readonly (readonly string[])[] = [
     "read_options.ts",
     "saved_folder.ts",
   ],
-  ["chain.ts", "frame_walk.ts", "index_check.ts", "segment_headers.ts"],
+  [
+    "chain.ts",
+    "frame_walk.ts",
+    "index_check.ts",
+    "segment_headers.ts",
+  ],
   ["recovery.ts", "remains.ts", "segment.ts"],
   ["spare.ts", "sync_in_turn.ts"],
   [
