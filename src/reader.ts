@@ -7,6 +7,7 @@
 import { checkWhole, closedError, outOfRange } from "./calls.ts";
 import type { Consumer, ConsumerOptions } from "./consumer.ts";
 import type { Entry } from "./entry.ts";
+import { EntryIterator, type Iterated } from "./entry_iterator.ts";
 import type { EntrySource } from "./entry_reader.ts";
 import { WalFailedError } from "./errors.ts";
 import {
@@ -19,10 +20,9 @@ import {
   readTogether,
   streamEntries,
 } from "./follow.ts";
-import { FrameRun } from "./frame_run.ts";
+import type { FrameRun } from "./frame_run.ts";
 import type { LogState } from "./log_state.ts";
 import {
-  type AskedRange,
   checkOrder,
   type ReadOptions,
   readRange,
@@ -83,6 +83,7 @@ export class WalReader {
   readonly #own: LogState;
   readonly #entries: EntrySource;
   readonly #followed: Followed;
+  readonly #iterated: Iterated;
 
   /** Made by `openWal`. */
   protected constructor(parts: ReaderParts) {
@@ -99,6 +100,11 @@ export class WalReader {
       isClosed: () => this.state === "closed",
       stuck: parts.stuck,
       read: (index, zeroCopy, run) => this.#entries.read(index, zeroCopy, run),
+    };
+    this.#iterated = {
+      look: () => this.#state,
+      get: (index, zeroCopy, run) => this.#get(index, zeroCopy, run),
+      stuck: () => parts.stuck?.(),
     };
   }
 
@@ -219,23 +225,8 @@ export class WalReader {
    */
   entries(options?: ReadOptions): Generator<Entry, void, undefined> {
     this.#check();
-    return this.#iterate(readRange(options, this.#parts.zeroCopy));
-  }
-
-  *#iterate(range: AskedRange): Generator<Entry, void, undefined> {
-    const { firstIndex, nextIndex } = this.#state;
-    const from = Math.max(range.from, firstIndex);
-    const to = Math.min(range.to, nextIndex - 1);
-    const count = Math.min(range.limit, to - from + 1);
-    const run = range.reverse ? undefined : new FrameRun(from + count - 1);
-    for (let i = 0; i < count; i++) {
-      const index = range.reverse ? to - i : from + i;
-      yield this.#get(index, range.zeroCopy, run);
-    }
-    // There is more that was shown and cannot be read.
-    const all = !range.reverse && range.to >= nextIndex && count < range.limit;
-    const stuck = all ? this.#parts.stuck?.() : undefined;
-    if (stuck !== undefined) throw stuck;
+    const range = readRange(options, this.#parts.zeroCopy);
+    return new EntryIterator(this.#iterated, range);
   }
 
   /**

@@ -70,6 +70,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ],
   [
     "chain.ts",
+    "entry_iterator.ts",
     "frame_walk.ts",
     "index_check.ts",
     "segment_headers.ts",

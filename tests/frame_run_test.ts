@@ -7,7 +7,6 @@ import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import {
   ChecksumMismatchError,
   type Entry,
-  memoryStorage,
   openWalSync,
   type Wal,
 } from "../mod.ts";
@@ -24,12 +23,7 @@ import {
 import { FrameRun, type RunSource } from "../src/frame_run.ts";
 import type { StoragePort } from "../src/storage.ts";
 import { Random } from "../testing/mod.ts";
-import {
-  assert,
-  assertEquals,
-  assertStrictEquals,
-  assertThrows,
-} from "./_assert.ts";
+import { assert, assertEquals, assertThrows } from "./_assert.ts";
 import { STORAGES, temporaryFolder } from "./_storages.ts";
 
 const HOME = { number: 3, salt: 0x9e3779b9 };
@@ -226,20 +220,4 @@ describe("scans of a log", () => {
       assertEquals(texts.length, COUNT);
     });
   }
-
-  it("an iterator is what a generator is", () => {
-    using wal = makeLog("log", memoryStorage() as StoragePort);
-    const entries = wal.entries({ from: 2, limit: 3 });
-    assertStrictEquals(entries[Symbol.iterator](), entries);
-    assertEquals(entries.next().value?.index, 2);
-    assertEquals(entries.return(), { done: true, value: undefined });
-    assertEquals(entries.next(), { done: true, value: undefined });
-    const other = wal.entries({ limit: 1 });
-    const error = new Error("of the loop");
-    assertThrows(() => other.throw(error), Error, "of the loop");
-    assertEquals([...other], []);
-    assertEquals([...wal.entries({ limit: 2 })].length, 2);
-    const indexes = wal.entries({ limit: 3 }).map(({ index }) => index);
-    assertEquals([...indexes], [1, 2, 3]);
-  });
 });
