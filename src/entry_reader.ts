@@ -79,7 +79,7 @@ export class EntryReader implements EntrySource {
       if (found !== undefined) return found;
     }
     const at = segment.locateFrame(index, false);
-    const found = this.#copy(segment, segment.file.window, at, index);
+    const found = this.#copy(segment, at, index);
     // The index may be damaged, or the frame: locating tells which.
     return found ?? this.#copyChecked(segment, index);
   }
@@ -158,15 +158,16 @@ export class EntryReader implements EntrySource {
   /** The frame at `at` with a copy of its data, if its checksum is right. */
   #copy(
     segment: Segment,
-    window: Window,
     at: number,
     index: number,
   ): Entry | undefined {
+    const { window, windowOffset } = segment.file;
     const { bytes, view } = window;
     const start = at + payloadStart(frameFlags(view, at));
     const end = at + frameLength(view, at);
     const payload = this.#copier.copy(bytes, start, end);
-    if (this.#verify && !segment.isSound(window, at, index, payload)) {
+    const offset = windowOffset + at;
+    if (this.#verify && !segment.isSound(window, at, offset, payload)) {
       return undefined;
     }
     return this.#entry(segment, window, at, index, payload);
@@ -189,7 +190,7 @@ export class EntryReader implements EntrySource {
       const at = segment.placeIn(memory, index);
       if (at >= 0) {
         const payload = viewPayload(memory, at);
-        if (segment.isSound(memory, at, index, payload)) {
+        if (segment.isSound(memory, at, at, payload)) {
           segment.file.noteView(at + frameLength(memory.view, at));
           return this.#entry(segment, memory, at, index, payload);
         }

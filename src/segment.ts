@@ -272,16 +272,15 @@ export class Segment {
   }
 
   /**
-   * Whether the checksum of the frame at `at` of `memory` is right, with a
-   * payload that may be a copy of what lies there.
+   * Whether the checksum of the frame at `at` of `memory`, which begins at
+   * `offset`, is right with a payload that may be a copy of what lies there.
    */
   isSound(
     memory: Window,
     at: number,
-    index: number,
+    offset: number,
     payload: Uint8Array<ArrayBuffer>,
   ): boolean {
-    const offset = this.offsetOf(index);
     return isPayloadSound(memory, at, offset, this.#salt, payload);
   }
 

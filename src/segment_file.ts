@@ -65,6 +65,11 @@ export class SegmentFile implements Syncable {
     return this.#region !== undefined;
   }
 
+  /** Where in the file `window` begins. */
+  get windowOffset(): number {
+    return this.#region === undefined ? this.#windowStart : 0;
+  }
+
   /** Whether the writing side is open. */
   get writable(): boolean {
     return this.#writer !== undefined;
