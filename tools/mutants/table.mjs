@@ -364,4 +364,31 @@ export const MUTANTS = [
       "",
     ]],
   },
+  {
+    name: "a run of frames is believed unchecked",
+    killer: "A-3",
+    edits: [[
+      "src/frame_run.ts",
+      "const sound = crc32(all, 0xffffffff) === (~state >>> 0);",
+      "const sound = all.length > 0;",
+    ]],
+  },
+  {
+    name: "of several segments in a round the first is synced",
+    killer: "A-1",
+    edits: [[
+      "src/sync_in_turn.ts",
+      "if (error !== undefined || at === segments.length) done(error);",
+      "if (error !== undefined || at > 0) done(error);",
+    ]],
+  },
+  {
+    name: "a spare of any size is used",
+    killer: "A-1",
+    edits: [[
+      "src/spare.ts",
+      "if (file?.bytes !== bytes) return undefined;",
+      "if (file === undefined) return undefined;",
+    ]],
+  },
 ];
