@@ -42,4 +42,5 @@ export const KILLERS = {
     runtime: "deno",
   },
   frame: { file: "tests/frame_test.ts", runtime: "deno" },
+  frame_run: { file: "tests/frame_run_test.ts", runtime: "deno" },
 };

@@ -366,7 +366,7 @@ export const MUTANTS = [
   },
   {
     name: "a run of frames is believed unchecked",
-    killer: "A-3",
+    killer: "frame_run",
     edits: [[
       "src/frame_run.ts",
       "const sound = crc32(all, 0xffffffff) === (~state >>> 0);",
