@@ -49,7 +49,8 @@ async function sceneSoon(
 }
 
 function options(sync: "always" | "never"): WalOptions {
-  return { storage, sync, segmentBytes: 16 * 1024 * 1024 };
+  // So large that no scene fills an eighth, from which on a file is made ahead.
+  return { storage, sync, segmentBytes: 64 * 1024 * 1024 };
 }
 
 function path(name: string): string {
