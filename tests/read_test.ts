@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import {
   type Entry,
@@ -8,6 +9,7 @@ import {
 } from "../mod.ts";
 import {
   assertEquals,
+  assertLessOrEqual,
   assertNotStrictEquals,
   assertRejects,
   assertStrictEquals,
@@ -417,5 +419,29 @@ describe("WalReader: what it tells", () => {
     await using wal = await twin.open(place);
     await twin.flush(wal);
     assertEquals(wal.durableIndex, 0);
+  });
+});
+
+describe("reading here and there in a long log", () => {
+  onEach("keeps few segments mapped, though the loop never runs", (place) => {
+    const segments = 30;
+    const wal = place.openSync({ sync: "never" });
+    for (let i = 1; i <= segments; i++) {
+      wal.appendSync(block(40_000, i));
+      if (i < segments) wal.rotateSync();
+    }
+    wal.closeSync();
+    const again = place.openSync();
+    let most = 0;
+    for (let i = 0; i < 4 * segments; i++) {
+      const index = 1 + (i * 7) % segments;
+      assertEquals(again.get(index).data[0], index);
+      if (!place.real) continue;
+      const maps = readFileSync("/proc/self/maps", "utf8");
+      most = Math.max(most, maps.split(`${place.path}/segment_`).length - 1);
+    }
+    // Eight to read, one to write, and one that is on its way out.
+    assertLessOrEqual(most, 10);
+    again.closeSync();
   });
 });
