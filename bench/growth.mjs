@@ -112,10 +112,11 @@ function say(who, figures) {
 
 /** The points of all rounds as one, with the median of their values. */
 function medianPoints(all) {
-  const groups = Map.groupBy(
-    all,
-    ({ chart, who, x }) => `${chart} ${who} ${x}`,
-  );
+  const groups = new Map();
+  for (const point of all) {
+    const key = `${point.chart} ${point.who} ${point.x}`;
+    groups.set(key, [...(groups.get(key) ?? []), point]);
+  }
   return [...groups.values()].map((group) => ({
     ...group[0],
     value: medianOfRounds(group.map(({ value }) => value))?.median,

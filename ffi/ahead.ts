@@ -42,7 +42,10 @@ export function makeAhead(
 ): () => void {
   let given = false;
   const isGiven = () => given;
+  // The log may be closed meanwhile, and the thread is still needed.
+  background.use();
   make(background, begun, isGiven).catch(() => undefined).then((file) => {
+    background.leave();
     if (given) file?.close();
     else if (file === undefined) removeQuietly(begun.path);
     if (!given) done(file);
@@ -75,15 +78,16 @@ async function make(
   try {
     const region = file.mapAhead();
     await region.readySoon(0, READY_BYTES, true);
-    await region.readySoon(bytes - READY_BYTES, READY_BYTES, true);
-    await synced(file);
-    const writes = written && smallSyncs;
-    for (let at = 0; writes && at < bytes; at += WRITTEN_BYTES) {
+    if (!isGiven()) {
+      await region.readySoon(bytes - READY_BYTES, READY_BYTES, true);
+      await synced(file);
+    }
+    const end = written && smallSyncs ? bytes : 0;
+    for (let at = 0; at < end && !isGiven(); at += WRITTEN_BYTES) {
       await region.readySoon(at, Math.min(WRITTEN_BYTES, bytes - at), true);
       await synced(file);
-      if (isGiven()) break;
     }
-    if (!smallSyncs) readOn(region);
+    if (!smallSyncs && !isGiven()) readOn(background, region);
     return file;
   } catch (error) {
     file.close();
@@ -96,12 +100,18 @@ async function make(
  * would read megabytes ahead at the first store into each, which takes
  * milliseconds, though there is nothing to read but zeros.
  */
-async function readOn(region: AheadRegion): Promise<void> {
+async function readOn(
+  background: BackgroundCalls,
+  region: AheadRegion,
+): Promise<void> {
   const { length } = region.bytes;
-  for (let at = 0; at < length; at += READ_BYTES) {
+  let isMapped = true;
+  background.use();
+  for (let at = 0; at < length && isMapped; at += READ_BYTES) {
     const bytes = Math.min(READ_BYTES, length - at);
-    if (!await region.readySoon(at, bytes, false)) return;
+    isMapped = await region.readySoon(at, bytes, false);
   }
+  background.leave();
 }
 
 function synced(file: DiskFile): Promise<void> {

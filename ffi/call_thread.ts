@@ -50,6 +50,12 @@ export interface ThreadFfi {
   readonly table: Record<string, unknown>;
 }
 
+/** Somebody who waits for an answer of a thread. */
+interface Waiting {
+  readonly worker: Worker;
+  readonly resolve: (result: number) => void;
+}
+
 /** The thread, while there is one. */
 export class CallThread implements BackgroundCalls {
   readonly #ffi: ThreadFfi;
@@ -57,7 +63,7 @@ export class CallThread implements BackgroundCalls {
   #broken = false;
   #users = 0;
   #lastId = 0;
-  readonly #waiting = new Map<number, (result: number) => void>();
+  readonly #waiting = new Map<number, Waiting>();
 
   /** Nothing is started yet. */
   constructor(ffi: ThreadFfi) {
@@ -72,6 +78,16 @@ export class CallThread implements BackgroundCalls {
   /** See `BackgroundCalls`. */
   madvise(address: bigint, bytes: bigint, advice: number): Promise<number> {
     return this.#call("madvise", [address, bytes, advice]);
+  }
+
+  /** See `BackgroundCalls`. */
+  get ready(): boolean {
+    return this.#worker !== undefined;
+  }
+
+  /** See `BackgroundCalls`. */
+  get broken(): boolean {
+    return this.#broken;
   }
 
   /** See `BackgroundCalls`. */
@@ -94,40 +110,45 @@ export class CallThread implements BackgroundCalls {
       const worker = this.#running();
       if (worker === undefined) return resolve(FAILED);
       const id = ++this.#lastId;
-      this.#waiting.set(id, resolve);
+      this.#waiting.set(id, { worker, resolve });
       worker.postMessage({ id, name, values } satisfies Asked);
     });
   }
 
   #running(): Worker | undefined {
     if (this.#worker !== undefined || this.#broken) return this.#worker;
+    // Nobody would end it.
+    if (this.#users === 0) return undefined;
     try {
       const source = `(${serve})(${JSON.stringify(this.#ffi)}, "${LIBC_NAME}")`;
       const worker = new Worker(source, { eval: true, execArgv: QUIET });
       worker.on("message", ({ id, result }) => this.#answer(id, result));
-      worker.on("error", () => this.#break());
-      worker.on("exit", () => {
-        if (worker === this.#worker) this.#break();
-      });
+      worker.on("error", () => this.#gone(worker));
+      worker.on("exit", () => this.#gone(worker));
       // After the listeners: in Node a listener for messages takes hold of it.
       worker.unref();
       this.#worker = worker;
     } catch {
-      this.#break();
+      this.#broken = true;
     }
     return this.#worker;
   }
 
   #answer(id: number, result: number): void {
-    const resolve = this.#waiting.get(id);
+    const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
-    resolve?.(result);
+    waiting?.resolve(result);
   }
 
-  #break(): void {
-    this.#broken = true;
-    this.#worker = undefined;
-    for (const id of [...this.#waiting.keys()]) this.#answer(id, FAILED);
+  /** A thread has ended; one that nobody told to is not started again. */
+  #gone(worker: Worker): void {
+    if (worker === this.#worker) {
+      this.#broken = true;
+      this.#worker = undefined;
+    }
+    for (const [id, waiting] of [...this.#waiting]) {
+      if (waiting.worker === worker) this.#answer(id, FAILED);
+    }
   }
 }
 

@@ -95,6 +95,8 @@ export const denoBackend: Backend = {
       madvise: (address, bytes, advice) =>
         symbols.madvise(address, bytes, advice),
       // The threads are Deno's own.
+      ready: true,
+      broken: false,
       use: (): void => {},
       leave: (): void => {},
     };

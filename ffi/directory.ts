@@ -155,7 +155,8 @@ export class DiskDirectory implements StorageDirectory {
   ): (() => void) | undefined {
     const { background } = this.#calls;
     // A small file is made in less time than another thread takes to hear.
-    if (background === undefined || bytes < AHEAD_BYTES_MIN) return undefined;
+    if (background === undefined || background.broken) return undefined;
+    if (bytes < AHEAD_BYTES_MIN) return undefined;
     const path = this.#path(name);
     if (!this.#usesBackground) background.use();
     this.#usesBackground = true;

@@ -185,9 +185,9 @@ class PosixRegion implements AheadRegion {
 
   /** See the port: to take down 64 MiB that were touched takes 2 to 3 ms. */
   releaseSoon(): void {
-    // A program that reads here and there, and never lets its loop run, would
+    // A thread is not started for it. And a program that reads here and there, never lets its loop run, would
     // otherwise have more and more of them mapped.
-    if (releasing > 0) return this.release();
+    if (!this.#background?.ready || releasing > 0) return this.release();
     assert(!this.#released, "released twice");
     this.#released = true;
     releasing++;

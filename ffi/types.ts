@@ -45,6 +45,10 @@ export interface BackgroundCalls {
   fallocate(fd: number, bytes: bigint): Promise<number>;
   /** Advises on a range of memory, which must stay mapped meanwhile. */
   madvise(address: bigint, bytes: bigint, advice: number): Promise<number>;
+  /** Whether calls can be made without starting a thread. */
+  readonly ready: boolean;
+  /** Whether no call can be made any more. */
+  readonly broken: boolean;
   /** One more will call. */
   use(): void;
   /** One of them will call no more; with the last one the thread may go. */

@@ -78,6 +78,8 @@ function* closeSteps(
   if (isOvertaken()) return;
   yield* writeLastWatermark(parts);
   if (isOvertaken()) return;
+  // On a full disk the manifest may need what the spare takes.
+  parts.rotation.end();
   yield* keeper.replace(true);
   if (isOvertaken()) return;
   rounds.touchNames();

@@ -24,10 +24,10 @@ export class EntryIterator extends Iterator<Entry, void, undefined>
   implements Generator<Entry, void, undefined> {
   readonly #log: Iterated;
   readonly #range: AskedRange;
-  readonly #step: number;
   #run: FrameRun | undefined;
   #begun = false;
   #ended = false;
+  #running = false;
   #next = 0;
   #left = 0;
   /** Whether what is missing behind the last one would be asked for. */
@@ -38,7 +38,6 @@ export class EntryIterator extends Iterator<Entry, void, undefined>
     super();
     this.#log = log;
     this.#range = range;
-    this.#step = range.reverse ? -1 : 1;
   }
 
   /** Itself, as every iterator. */
@@ -48,22 +47,42 @@ export class EntryIterator extends Iterator<Entry, void, undefined>
 
   /** The next entry. */
   override next(): IteratorResult<Entry, void> {
+    this.#checkIdle();
     if (this.#ended) return { done: true, value: undefined };
     // What throws has ended, as a generator that throws.
     this.#ended = true;
-    if (!this.#begun) this.#begin();
+    this.#running = true;
+    try {
+      if (!this.#begun) this.#begin();
+      const value = this.#step();
+      if (value === undefined) return { done: true, value: undefined };
+      this.#ended = false;
+      return { done: false, value };
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #step(): Entry | undefined {
     if (this.#left <= 0) {
       // There may be more that was shown and cannot be read.
       const stuck = this.#endless ? this.#log.stuck() : undefined;
       if (stuck !== undefined) throw stuck;
-      return { done: true, value: undefined };
+      return undefined;
     }
     const index = this.#next;
-    this.#next = index + this.#step;
+    this.#next = index + (this.#range.reverse ? -1 : 1);
     this.#left--;
-    const value = this.#log.get(index, this.#range.zeroCopy, this.#run);
-    this.#ended = false;
-    return { done: false, value };
+    return this.#log.get(index, this.#range.zeroCopy, this.#run);
+  }
+
+  /** A decoder is the caller's program, and may hold this iterator. */
+  #checkIdle(): void {
+    if (!this.#running) return;
+    throw new TypeError(
+      "Cannot iterate: this iterator is reading an entry, expected no call " +
+        "of it from the decoder",
+    );
   }
 
   #begin(): void {
@@ -80,12 +99,14 @@ export class EntryIterator extends Iterator<Entry, void, undefined>
 
   /** Ends it. */
   override return(value: void): IteratorResult<Entry, void> {
+    this.#checkIdle();
     this.#ended = true;
     return { done: true, value };
   }
 
   /** Ends it, and throws. */
   override throw(error: unknown): IteratorResult<Entry, void> {
+    this.#checkIdle();
     this.#ended = true;
     throw error;
   }

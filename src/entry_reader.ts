@@ -99,7 +99,7 @@ export class EntryReader implements EntrySource {
     const { bytes, view } = memory;
     const start = at + payloadStart(frameFlags(view, at));
     const end = at + frameLength(view, at);
-    const payload = this.#copier.part(bytes, start, end);
+    const payload = this.#copier.copy(bytes, start, end);
     return this.#entry(segment, memory, at, index, payload);
   }
 
@@ -112,14 +112,10 @@ export class EntryReader implements EntrySource {
     if (!(offset >= HEADER_BYTES && offset % 8 === 0)) return false;
     const bytes = Math.min(run.nextBytes(), end - offset);
     if (bytes < FRAME_HEADER_BYTES) return false;
-    let at = this.#copier.share(window.bytes, offset, bytes);
-    let memory = this.#copier.memory;
-    if (at < 0 || memory === undefined) {
-      at = 0;
-      memory = run.ownMemory(bytes);
-      memory.bytes.set(window.bytes.subarray(offset, offset + bytes));
-    }
-    return run.take(segment, index, memory, at, at + bytes, offset);
+    // Memory that no program has, so that what was checked stays what it is.
+    const memory = run.ownMemory(bytes);
+    memory.bytes.set(window.bytes.subarray(offset, offset + bytes));
+    return run.take(segment, index, memory, 0, bytes, offset);
   }
 
   /**

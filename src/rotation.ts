@@ -6,14 +6,14 @@
  * @module
  */
 
-import { SegmentFullError } from "./errors.ts";
+import { SegmentFullError, StorageError } from "./errors.ts";
 import { CAUSE, SEGMENT_BYTES_MAX } from "./format.ts";
 import type { LogIdentity, LogState } from "./log_state.ts";
 import { batchBytesMax, makeSegment, segmentBytesFor } from "./make_segment.ts";
 import type { Position } from "./mark.ts";
 import type { Segment } from "./segment.ts";
 import type { Spare } from "./spare.ts";
-import type { StorageDirectory, StoragePort } from "./storage.ts";
+import type { StorageDirectory, StorageFile, StoragePort } from "./storage.ts";
 import type { SyncRounds } from "./sync_rounds.ts";
 
 /** What segments are made with. */
@@ -146,15 +146,10 @@ export class Rotation {
       mark: previous.mark,
       cause,
     };
-    const segment = makeSegment(
-      storage,
-      directory,
-      log,
-      number,
-      segmentBytes,
-      link,
-      spare.take(segmentBytes),
-    );
+    const make = (file?: StorageFile) =>
+      // deno-fmt-ignore
+      makeSegment(storage, directory, log, number, segmentBytes, link, file);
+    const segment = withoutIfNeeded(spare.take(segmentBytes), make);
     spare.watch(segment);
     segment.frames.setMark(previous.mark);
     this.#state.push(segment);
@@ -166,5 +161,18 @@ export class Rotation {
   /** Begins no more: what was made ahead is removed. */
   end(): void {
     this.#parts.spare.end();
+  }
+}
+
+/** The spare may have been taken away, or its device be at fault. */
+function withoutIfNeeded(
+  spare: StorageFile | undefined,
+  make: (spare?: StorageFile) => Segment,
+): Segment {
+  try {
+    return make(spare);
+  } catch (error) {
+    if (spare === undefined || !(error instanceof StorageError)) throw error;
+    return make();
   }
 }

@@ -24,7 +24,9 @@ export function inTurn(segments: readonly Segment[]): Syncable {
         if (error !== undefined || at === segments.length) done(error);
         else segments[at++]!.file.syncSoon(next);
       };
-      next();
+      // Never inside this call, though none be left to sync.
+      if (segments.some(({ file }) => file.writable)) next();
+      else queueMicrotask(done);
     },
   };
 }

@@ -12,7 +12,7 @@ import type {
   SyncDone,
 } from "../src/storage.ts";
 import { assert } from "../src/assert.ts";
-import { type StorageError, WalLockedError } from "../src/errors.ts";
+import { StorageError, WalLockedError } from "../src/errors.ts";
 import type { Control } from "./control.ts";
 import { Folder, type NameChange, type Place } from "./disk.ts";
 import { failure, type Operation } from "./faults.ts";
@@ -89,7 +89,11 @@ export class SimulatedDirectory implements StorageDirectory {
       if (given || this.#control.stopped) return;
       given = true;
       file.close();
-      this.remove(name);
+      try {
+        this.remove(name);
+      } catch (error) {
+        if (!(error instanceof StorageError)) throw error;
+      }
     };
   }
 

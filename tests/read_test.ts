@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import {
+  BinaryEncoder,
+  type Encoder,
   type Entry,
   IndexOutOfRangeError,
   type ReadOptions,
@@ -9,6 +11,7 @@ import {
 } from "../mod.ts";
 import {
   assertEquals,
+  assertInstanceOf,
   assertLessOrEqual,
   assertNotStrictEquals,
   assertRejects,
@@ -419,6 +422,59 @@ describe("WalReader: what it tells", () => {
     await using wal = await twin.open(place);
     await twin.flush(wal);
     assertEquals(wal.durableIndex, 0);
+  });
+});
+
+describe("Wal.entries() and what a program does meanwhile", () => {
+  onEach("what it stores past its data changes no other entry", (place) => {
+    const wal = place.openSync();
+    for (let i = 1; i <= 40; i++) wal.appendSync(`entry-${i}`);
+    let count = 0;
+    for (const entry of wal.entries()) {
+      assertEquals(entry.text(), `entry-${++count}`);
+      assertEquals(entry.index, count);
+      const { buffer, byteOffset, length } = entry.data;
+      const from = byteOffset + length;
+      const bytes = Math.min(400, buffer.byteLength - from);
+      new Uint8Array(buffer, from, bytes).fill(88);
+    }
+    assertEquals(count, 40);
+    wal.closeSync();
+  });
+
+  it("a decoder that holds the iterator may not call it", () => {
+    let inside = () => {};
+    const binary = new BinaryEncoder();
+    const format: Encoder = {
+      name: "spy",
+      byteLength: (record) => binary.byteLength(record),
+      encode: (record) => binary.encode(record),
+      encodeInto: (record, target) => binary.encodeInto(record, target),
+      decode(bytes) {
+        inside();
+        return binary.decode(bytes);
+      },
+      decodeView: (bytes) => binary.decodeView(bytes),
+    };
+    const wal = simulatedPlace().openSync({ format });
+    for (let i = 1; i <= 3; i++) wal.appendSync("x");
+    for (const call of ["next", "return"] as const) {
+      const all = wal.entries();
+      const errors: unknown[] = [];
+      inside = () => {
+        try {
+          all[call](undefined as never);
+        } catch (error) {
+          errors.push(error);
+        }
+      };
+      assertEquals(all.next().done, false);
+      assertEquals(errors.length, 1);
+      assertInstanceOf(errors[0], TypeError);
+      inside = () => {};
+      assertEquals([...all].length, 2);
+    }
+    wal.closeSync();
   });
 });
 

@@ -144,6 +144,44 @@ describe("the spare of a log", () => {
     assertEquals(await asked("never", 1000), [false, false, false]);
   });
 
+  it("that somebody took away is done without", async () => {
+    const { disk, open } = simulated();
+    const wal = open();
+    await fillMost(wal);
+    const folder = disk.openDirectory("/log", OPTIONS)!;
+    folder.remove(SPARE);
+    folder.close();
+    rotateByAppends(wal);
+    assertEquals(segmentNames(disk).length, 2);
+    wal.closeSync();
+    assertVerified({ storage: disk, path: "/log" });
+  });
+
+  it("gives its space to a close on a full disk", async () => {
+    const disk = new SimulatedStorage({
+      seed: 1,
+      writeback: 0,
+      capacityBytes: 3 * SEGMENT_BYTES,
+    });
+    const options = { storage: disk, segmentBytes: SEGMENT_BYTES };
+    const wal = openWalSync("/log", { ...options, sync: "never" });
+    await fillMost(wal);
+    assert(hasSpare(disk));
+    const folder = disk.openDirectory("/log", OPTIONS)!;
+    for (let bytes = SEGMENT_BYTES, n = 0; bytes >= 4096; bytes /= 2) {
+      try {
+        folder.create(`filler${n++}`, bytes).close();
+      } catch {
+        // It is full of pieces of this size.
+      }
+    }
+    folder.close();
+    wal.closeSync();
+    const again = openWalSync("/log", options);
+    assertEquals([again.recovery.outcome, again.lastIndex], ["clean", 50]);
+    again.closeSync();
+  });
+
   it("is called by its new name in errors", async () => {
     const { disk, open } = simulated();
     const wal = open();

@@ -402,9 +402,10 @@ describe("Wal.transaction(): what happens meanwhile", () => {
   it("there is no space: StorageError, rolled back", async () => {
     const { disk, ...place } = simulatedPlace();
     const wal = await settled(disk, place.open());
+    disk.failNext("create", "ENOSPC"); // So that there is no spare.
     await settled(disk, wal.append(block(50_000, 1)));
     const run = watching((tx) => tx.add(block(50_000, 2)));
-    disk.failNext("rename", "ENOSPC");
+    disk.failNext("create", "ENOSPC");
     const error = await assertRejects(
       () => settled(disk, wal.transaction(run.work)),
       StorageError,
