@@ -327,7 +327,7 @@ function makeFolderSynced(path: string, mode: number, backend: Backend): void {
     if (systemCode(error) !== "EEXIST") throw error;
     // The death of a process may have come between making it and syncing its
     // name; then nothing is in it yet.
-    if (!isEmptyFolder(path)) return;
+    if (isLogFolder(path) || !isEmptyFolder(path)) return;
   }
   syncName(path, backend);
 }
@@ -344,6 +344,16 @@ function syncName(path: string, backend: Backend): void {
   // alone): syncing the new folder itself takes its name along on ext4, xfs
   // and btrfs, which log the making of both as one.
   syncFolderAt(path);
+}
+
+/** Whether a log was locked in it, which tells more cheaply than a listing. */
+function isLogFolder(path: string): boolean {
+  try {
+    const lock = `${path}/${LOCK_NAME}`;
+    return fs.lstatSync(lock, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 function isEmptyFolder(path: string): boolean {

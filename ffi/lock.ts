@@ -81,8 +81,7 @@ export class FolderLock implements StorageLock {
       throw systemError(attempt, error);
     }
     try {
-      this.#claim();
-      this.#sweep();
+      this.#sweep(this.#claim());
     } catch (error) {
       this.#withdraw();
       this.#unlock();
@@ -157,8 +156,11 @@ export class FolderLock implements StorageLock {
     }
   }
 
-  /** Puts our owner file in place, or throws because somebody lives. */
-  #claim(): void {
+  /**
+   * Puts our owner file in place, or throws because somebody lives. Returns
+   * the folder's names, listed once it was there.
+   */
+  #claim(): string[] {
     const path = this.#besidePath("new");
     this.#owner = new OwnOwner(path, this.#means.fileMode, this.#own);
     try {
@@ -177,14 +179,16 @@ export class FolderLock implements StorageLock {
   }
 
   /** Gives the name back to a living owner that was set aside by mistake. */
-  #yieldToAside(): void {
-    for (const { path, owner } of this.#besides("stale")) {
+  #yieldToAside(): string[] {
+    const names = fs.readdirSync(this.#folder);
+    for (const { path, owner } of this.#besides("stale", names)) {
       const liveness = this.#livenessOf(owner);
       if (liveness === "gone") continue;
       this.#withdraw();
       this.#putBack(path);
       throw this.#locked(owner, liveness);
     }
+    return names;
   }
 
   /** Takes an owner file that was read away, and only that. */
@@ -236,9 +240,9 @@ export class FolderLock implements StorageLock {
   }
 
   /** Removes what killed processes left beside the owner file. */
-  #sweep(): void {
+  #sweep(names: readonly string[]): void {
     for (const kind of ["new", "stale"] as const) {
-      for (const { path, owner } of this.#besides(kind)) {
+      for (const { path, owner } of this.#besides(kind, names)) {
         // Without a record it may be one that is being written.
         const unwritten = kind === "new" && owner.record === undefined;
         if (unwritten && isYoung(path)) continue;
@@ -248,9 +252,12 @@ export class FolderLock implements StorageLock {
   }
 
   /** The files `LOCK.owner.*.<kind>` and what they say. */
-  #besides(kind: "new" | "stale"): { path: string; owner: FoundOwner }[] {
+  #besides(
+    kind: "new" | "stale",
+    names: readonly string[] = fs.readdirSync(this.#folder),
+  ): { path: string; owner: FoundOwner }[] {
     const found = [];
-    for (const name of fs.readdirSync(this.#folder)) {
+    for (const name of names) {
       const mine = name.startsWith(`${this.#name}.owner.`);
       if (!mine || !name.endsWith(`.${kind}`)) continue;
       const path = `${this.#folder}/${name}`;

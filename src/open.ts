@@ -61,8 +61,12 @@ export function* openSteps(
  * it: every byte stays as before.
  */
 function refuseBeforeLocking(directory: StorageDirectory): void {
+  // A log of ours is told by its manifest: no need to list its segments.
+  const manifest = directory.open(MANIFEST_NAME, "read");
+  manifest?.close();
+  if (manifest !== undefined) return;
   const names = directory.list().map((entry) => entry.name);
-  if (names.includes(MANIFEST_NAME) || names.includes("LOCK")) return;
+  if (names.includes("LOCK")) return;
   if (names.some((name) => segmentNumberOf(name) !== undefined)) {
     readChain(directory);
   }
