@@ -10,6 +10,7 @@
 import process from "node:process";
 import { markAsUntransferable } from "node:worker_threads";
 import { CallThread } from "./call_thread.ts";
+import { plainLooks } from "./looks.ts";
 import type { Backend, BackgroundCalls, Libc } from "./types.ts";
 import {
   BACKGROUND_SYMBOLS,
@@ -56,6 +57,7 @@ export const bunBackend: Backend = {
     const munmap = (symbols.munmap as unknown as { ptr: unknown }).ptr;
     return {
       symbols,
+      looks: plainLooks,
       errno: (): number => errno[0],
       own(address: bigint, bytes: number): ArrayBuffer {
         const start = Number(address);
@@ -72,6 +74,8 @@ export const bunBackend: Backend = {
   },
 
   tryFlock: undefined,
+
+  looks: plainLooks,
 
   mayRead(): boolean {
     return true;

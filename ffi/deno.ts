@@ -9,6 +9,16 @@
  */
 
 import { fstatSync } from "node:fs";
+import {
+  type DenoDirEntry,
+  type DenoFileInfo,
+  list,
+  lookAt,
+  lookIntoBy,
+  type Statx,
+  STATX_SYMBOLS,
+} from "./deno_looks.ts";
+import { type Looks, plainLooks } from "./looks.ts";
 import type { Backend, BackgroundCalls, Libc, TryFlock } from "./types.ts";
 import {
   BACKGROUND_SYMBOLS,
@@ -37,6 +47,8 @@ interface DenoGlobal {
   readonly FsFile: { readonly prototype: object };
   dlopen(path: string, symbols: unknown): { readonly symbols: unknown };
   openSync(path: string, options: { read: true; write: true }): DenoFile;
+  lstatSync(path: string): DenoFileInfo;
+  readDirSync(path: string): Iterable<DenoDirEntry>;
 }
 
 /** As Deno has them with `nonblocking`: on a thread of its pool. */
@@ -56,6 +68,12 @@ interface DenoFile {
   close(): void;
 }
 
+const looks: Looks = {
+  ...plainLooks,
+  at: (path: string) => lookAt(deno().lstatSync, path),
+  list: (path: string) => list(deno().readDirSync, path),
+};
+
 /** Deno's way to libc. */
 export const denoBackend: Backend = {
   missing(): string | undefined {
@@ -71,12 +89,15 @@ export const denoBackend: Backend = {
   },
 
   open(): Libc {
-    const symbols = deno().dlopen(LIBC_NAME, LIBC_SYMBOLS)
-      .symbols as LibcSymbols;
+    const table = { ...LIBC_SYMBOLS, ...STATX_SYMBOLS };
+    const symbols = deno().dlopen(LIBC_NAME, table)
+      .symbols as LibcSymbols & { readonly statx: Statx | null };
+    const { statx } = symbols;
     const unmap = new UnmapRegistry(symbols);
     const errno = new Int32Array(view(symbols.__errno_location(), 4));
     return {
       symbols,
+      looks: statx === null ? looks : { ...looks, into: lookIntoBy(statx) },
       errno: (): number => errno[0],
       own: (address: bigint, bytes: number): ArrayBuffer =>
         unmap.watch(view(address, bytes), address, BigInt(bytes)),
@@ -105,6 +126,8 @@ export const denoBackend: Backend = {
   get tryFlock(): TryFlock | undefined {
     return "tryLockSync" in deno().FsFile.prototype ? tryFlock : undefined;
   },
+
+  looks,
 
   mayRead(path: string): boolean {
     return granted("read", path);

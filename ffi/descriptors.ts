@@ -14,6 +14,7 @@ import { constants } from "node:fs";
 import { assert } from "../src/assert.ts";
 import type { WalError } from "../src/errors.ts";
 import type { SyncDone } from "../src/storage.ts";
+import { isSame, type Looks, plainLooks, type Seen } from "./looks.ts";
 import {
   type Attempt,
   storageError,
@@ -29,7 +30,7 @@ export interface Opened {
   /** The descriptor. */
   readonly fd: number;
   /** What it is. */
-  readonly stat: fs.Stats;
+  readonly seen: Seen;
 }
 
 /** Opens a regular file, `undefined` when nothing is there. Never waits. */
@@ -37,14 +38,15 @@ export function openRegular(
   attempt: Attempt,
   path: string,
   access: "read" | "write",
+  looks: Looks = plainLooks,
 ): Opened | undefined {
   const flags = access === "read" ? constants.O_RDONLY : constants.O_RDWR;
   try {
     for (let look = 0; look < LOOKS_MAX; look++) {
-      const seen = fs.lstatSync(path, { throwIfNoEntry: false });
+      const seen = looks.at(path);
       if (seen === undefined) return undefined;
       assertRegular(attempt, seen);
-      const opened = openSeen(path, flags, seen);
+      const opened = openSeen(path, flags, seen, looks);
       if (opened !== undefined) return opened;
     }
   } catch (error) {
@@ -179,22 +181,22 @@ export class SyncPair {
 }
 
 /** Throws unless it is a regular file. */
-function assertRegular(attempt: Attempt, stat: fs.Stats): void {
-  if (stat.isFile()) return;
-  const code = stat.isSymbolicLink()
+function assertRegular(attempt: Attempt, { kind }: Seen): void {
+  if (kind === "regular file") return;
+  const code = kind === "symbolic link"
     ? "ELOOP"
-    : stat.isDirectory()
+    : kind === "folder"
     ? "EISDIR"
     : "EINVAL";
-  const found = `found a ${kindOf(stat)}`;
-  throw storageError(attempt, found, "a regular file", code);
+  throw storageError(attempt, `found a ${kind}`, "a regular file", code);
 }
 
-/** Opens what `seen` saw; `undefined` if the name is another file by now. */
+/** Opens what was seen `before`; `undefined` if the name is another file by now. */
 function openSeen(
   path: string,
   flags: number,
-  seen: fs.Stats,
+  before: Seen,
+  looks: Looks,
 ): Opened | undefined {
   let fd;
   try {
@@ -205,23 +207,10 @@ function openSeen(
     if (systemCode(error) === "ENOENT") return undefined;
     throw error;
   }
-  const stat = fs.fstatSync(fd);
-  if (isSame(stat, seen)) return { fd, stat };
+  const seen = looks.into(fd);
+  if (isSame(seen, before)) return { fd, seen };
   closeQuietly(fd);
   return undefined;
-}
-
-/** Whether two looks saw one file. */
-export function isSame(a: fs.Stats, b: fs.Stats): boolean {
-  return a.ino === b.ino && a.dev === b.dev;
-}
-
-function kindOf(stat: fs.Stats): string {
-  if (stat.isSymbolicLink()) return "symbolic link";
-  if (stat.isDirectory()) return "folder";
-  if (stat.isFIFO()) return "FIFO";
-  if (stat.isSocket()) return "socket";
-  return "device";
 }
 
 /** A signal may interrupt a call before it did anything. */

@@ -18,7 +18,6 @@ import type {
 } from "../src/storage.ts";
 import {
   closeQuietly,
-  isSame,
   openNew,
   openRegular,
   removeQuietly,
@@ -26,6 +25,7 @@ import {
 } from "./descriptors.ts";
 import { makeAhead } from "./ahead.ts";
 import { DiskFile } from "./file.ts";
+import { isSame, type Seen } from "./looks.ts";
 import { FolderLock, LOCK_NAME } from "./lock.ts";
 import {
   type Attempt,
@@ -101,18 +101,9 @@ export class DiskDirectory implements StorageDirectory {
   list(folder?: string): DirectoryEntry[] {
     const path = folder === undefined ? this.path : this.#path(folder);
     return attempted({ operation: "list", object: "folder", path }, () => {
-      const entries = fs.readdirSync(path, { withFileTypes: true });
-      if (folder === undefined) {
-        this.#checkListing(entries.map(({ name }) => name));
-      }
-      return entries.map((entry): DirectoryEntry => {
-        const kind = entry.isFile()
-          ? "file"
-          : entry.isDirectory()
-          ? "directory"
-          : "other";
-        return { name: entry.name, kind };
-      });
+      const entries = this.#calls.looks.list(path);
+      if (folder === undefined) this.#checkListing(entries);
+      return entries;
     });
   }
 
@@ -120,8 +111,9 @@ export class DiskDirectory implements StorageDirectory {
    * Deno ends a listing in silence where the system refuses to go on. What is
    * surely there must then be in it, or the log would look like an empty one.
    */
-  #checkListing(names: readonly string[]): void {
-    if (!this.#locked || names.includes(LOCK_NAME)) return;
+  #checkListing(entries: readonly DirectoryEntry[]): void {
+    if (!this.#locked) return;
+    if (entries.some(({ name }) => name === LOCK_NAME)) return;
     const { path } = this;
     const attempt = { operation: "list", object: "folder", path };
     const found = `it was listed without "${LOCK_NAME}", which is in it`;
@@ -136,7 +128,7 @@ export class DiskDirectory implements StorageDirectory {
       const fd = openNew(path, this.#options.fileMode);
       try {
         if (bytes > 0) this.#calls.allocate(fd, bytes);
-        return this.#file(name, fd, fs.fstatSync(fd), "write");
+        return this.#file(name, fd, this.#calls.looks.into(fd), "write");
       } catch (error) {
         closeQuietly(fd);
         // It may hold all that was free before the disk was full.
@@ -162,7 +154,8 @@ export class DiskDirectory implements StorageDirectory {
     this.#usesBackground = true;
     return attempted({ operation: "create", object: "file", path }, () => {
       const fd = openNew(path, this.#options.fileMode);
-      const open = () => this.#file(name, fd, fs.fstatSync(fd), "write");
+      const { looks } = this.#calls;
+      const open = () => this.#file(name, fd, looks.into(fd), "write");
       const smallSyncs = this.#options.smallSyncs ?? true;
       const begun = { path, fd, bytes, smallSyncs, written, open };
       return makeAhead(background, begun, done);
@@ -173,11 +166,12 @@ export class DiskDirectory implements StorageDirectory {
   open(name: string, access: "read" | "write"): StorageFile | undefined {
     const path = this.#path(name);
     const attempt = { operation: "open", object: "file", path };
-    const opened = openRegular(attempt, path, access);
+    const { looks } = this.#calls;
+    const opened = openRegular(attempt, path, access, looks);
     if (opened === undefined) return undefined;
     return attempted(attempt, () => {
       try {
-        return this.#file(name, opened.fd, opened.stat, access);
+        return this.#file(name, opened.fd, opened.seen, access);
       } catch (error) {
         closeQuietly(opened.fd);
         throw error;
@@ -238,6 +232,7 @@ export class DiskDirectory implements StorageDirectory {
       fileMode: this.#options.fileMode,
       tryFlock: this.#calls.tryFlock,
       mayInspect: this.#backend.mayInspect(),
+      looks: this.#calls.looks,
     };
     const lock = new FolderLock(this.path, means, name);
     this.#locked ||= name === LOCK_NAME;
@@ -269,17 +264,18 @@ export class DiskDirectory implements StorageDirectory {
   #file(
     name: string,
     fd: number,
-    stat: fs.Stats,
+    seen: Seen,
     access: "read" | "write",
   ): DiskFile {
     const path = this.#path(name);
-    const bytes = stat.size;
+    const bytes = seen.size;
     let soonFd = fd;
     if (access === "write") {
       const attempt: Attempt = { operation: "open", object: "file", path };
-      const second = openRegular(attempt, path, access);
+      const { looks } = this.#calls;
+      const second = openRegular(attempt, path, access, looks);
       assert(second !== undefined, "one writer only renames its files");
-      assert(isSame(second.stat, stat), "one writer only replaces its files");
+      assert(isSame(second.seen, seen), "one writer only replaces its files");
       soonFd = second.fd;
     }
     const smallSyncs = this.#options.smallSyncs ?? true;

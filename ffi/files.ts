@@ -72,6 +72,8 @@ export class DiskStorage implements StoragePort {
 /** The calls of files storage: what `node:fs` cannot do is not done. */
 export function plainCalls(backend: Backend): DiskCalls {
   return {
+    looks: backend.looks,
+
     allocate(fd: number, bytes: number): void {
       // Sparse: a full disk then fails the write, which can be reported.
       ftruncateSync(fd, bytes);

@@ -21,7 +21,7 @@ import { constants } from "node:fs";
 import { assert } from "../src/assert.ts";
 import { WalLockedError } from "../src/errors.ts";
 import type { StorageLock } from "../src/storage.ts";
-import { closeQuietly, openRegular } from "./descriptors.ts";
+import { closeQuietly, type Opened, openRegular } from "./descriptors.ts";
 import {
   flockHolder,
   type FoundOwner,
@@ -32,6 +32,7 @@ import {
   ownRecord,
   readOwner,
 } from "./owner.ts";
+import type { Looks } from "./looks.ts";
 import { storageError, systemCode, systemError } from "./system_error.ts";
 import type { TryFlock } from "./types.ts";
 
@@ -52,6 +53,8 @@ export interface LockMeans {
   readonly tryFlock: TryFlock | undefined;
   /** Whether other processes may be looked at. */
   readonly mayInspect: boolean;
+  /** How to look at files. */
+  readonly looks: Looks;
 }
 
 /** The lock of a folder, held from its making to `release`. */
@@ -132,8 +135,8 @@ export class FolderLock implements StorageLock {
   /** Takes the file lock or looks who has it; returns what frees it. */
   #takeFlock(): { unlock: () => void; inode: string } {
     const path = `${this.#folder}/${this.#name}`;
-    const { fd, stat } = openLockFile(path, this.#means.fileMode);
-    const inode = String(stat.ino);
+    const { fd, seen } = openLockFile(path, this.#means.fileMode);
+    const inode = String(seen.ino);
     try {
       const { tryFlock, mayInspect } = this.#means;
       const free = tryFlock?.(fd, path);
@@ -144,7 +147,7 @@ export class FolderLock implements StorageLock {
         };
         return { unlock, inode };
       }
-      const pid = mayInspect ? flockHolder(stat) : undefined;
+      const pid = mayInspect ? flockHolder(seen) : undefined;
       if (tryFlock !== undefined || pid !== undefined) {
         throw this.#locked(readOwner(this.#ownerPath), "alive", pid);
       }
@@ -180,7 +183,7 @@ export class FolderLock implements StorageLock {
 
   /** Gives the name back to a living owner that was set aside by mistake. */
   #yieldToAside(): string[] {
-    const names = fs.readdirSync(this.#folder);
+    const names = this.#names();
     for (const { path, owner } of this.#besides("stale", names)) {
       const liveness = this.#livenessOf(owner);
       if (liveness === "gone") continue;
@@ -251,10 +254,14 @@ export class FolderLock implements StorageLock {
     }
   }
 
+  #names(): string[] {
+    return this.#means.looks.list(this.#folder).map(({ name }) => name);
+  }
+
   /** The files `LOCK.owner.*.<kind>` and what they say. */
   #besides(
     kind: "new" | "stale",
-    names: readonly string[] = fs.readdirSync(this.#folder),
+    names: readonly string[] = this.#names(),
   ): { path: string; owner: FoundOwner }[] {
     const found = [];
     for (const name of names) {
@@ -307,10 +314,7 @@ function isYoung(path: string): boolean {
 }
 
 /** Opens `LOCK`, made when missing; it is never removed. */
-function openLockFile(
-  path: string,
-  mode: number,
-): { fd: number; stat: fs.Stats } {
+function openLockFile(path: string, mode: number): Opened {
   const attempt = { operation: "lock", object: "file", path };
   for (let i = 0; i < ATTEMPTS_MAX; i++) {
     const opened = openRegular(attempt, path, "write");

@@ -9,6 +9,7 @@
 
 import process from "node:process";
 import { CallThread } from "./call_thread.ts";
+import { plainLooks } from "./looks.ts";
 import type { Backend, BackgroundCalls, Libc } from "./types.ts";
 import {
   BACKGROUND_SYMBOLS,
@@ -55,6 +56,7 @@ export const nodeBackend: Backend = {
     const errno = new Int32Array(ffi.toArrayBuffer(location, 4, false));
     return {
       symbols,
+      looks: plainLooks,
       errno: (): number => errno[0],
       own(address: bigint, bytes: number): ArrayBuffer {
         const memory = ffi.toArrayBuffer(address, bytes, false);
@@ -73,6 +75,8 @@ export const nodeBackend: Backend = {
   },
 
   tryFlock: undefined,
+
+  looks: plainLooks,
 
   mayRead(): boolean {
     return true;

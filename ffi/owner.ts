@@ -19,6 +19,7 @@ import {
   removeQuietly,
   writeFully,
 } from "./descriptors.ts";
+import type { Seen } from "./looks.ts";
 
 /** A record is some 300 bytes; what is longer is none. */
 const RECORD_BYTES_MAX = 4096;
@@ -121,7 +122,7 @@ export function readOwner(path: string): FoundOwner | undefined {
     const target = new Uint8Array(RECORD_BYTES_MAX);
     const bytes = readFully(opened.fd, target, 0);
     const text = new TextDecoder().decode(target.subarray(0, bytes));
-    const inode = String(opened.stat.ino);
+    const inode = String(opened.seen.ino);
     return { text, inode, record: parseRecord(text) };
   } finally {
     closeQuietly(opened.fd);
@@ -186,26 +187,26 @@ function startOf(
  * The process that has a file lock on a file, by `/proc/locks`: the look of
  * those who cannot ask for the lock themselves.
  */
-export function flockHolder(stat: fs.Stats): number | undefined {
+export function flockHolder(seen: Seen): number | undefined {
   for (const line of (readText("/proc/locks") ?? "").split("\n")) {
     // "1: FLOCK  ADVISORY  WRITE 4155 fe:00:2154875 0 EOF"; "->" only waits.
     const [, kind, , , pid, file] = line.trim().split(/\s+/);
-    if (kind === "FLOCK" && isFile(file, stat)) return Number(pid);
+    if (kind === "FLOCK" && isFile(file, seen)) return Number(pid);
   }
   return undefined;
 }
 
 /** Whether "fe:00:2154875" (device in hexadecimal) is the file. */
-function isFile(file: string, stat: fs.Stats): boolean {
+function isFile(file: string, seen: Seen): boolean {
   const [major, minor, inode] = file.split(":");
-  const { dev } = stat;
+  const { dev } = seen;
   // The layout of dev_t: minor 0-7, major 8-19, minor 20-31, major 32-63.
   const high = Math.floor(dev / 2 ** 32);
   const low = dev % 2 ** 32;
   const devMajor = (Math.floor(low / 2 ** 8) % 2 ** 12) + high * 2 ** 12;
   const devMinor = (low % 2 ** 8) + Math.floor(low / 2 ** 20) * 2 ** 8;
   return parseInt(major, 16) === devMajor &&
-    parseInt(minor, 16) === devMinor && Number(inode) === stat.ino;
+    parseInt(minor, 16) === devMinor && Number(inode) === seen.ino;
 }
 
 function parseRecord(text: string): OwnerRecord | undefined {

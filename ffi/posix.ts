@@ -12,6 +12,7 @@
 import { assert } from "../src/assert.ts";
 import type { MappedRegion } from "../src/storage.ts";
 import { closeQuietly, readFully, writeFully } from "./descriptors.ts";
+import type { Looks } from "./looks.ts";
 import * as c from "./symbols.ts";
 import { SystemCallError } from "./system_error.ts";
 import type { AheadRegion, BackgroundCalls, DiskCalls, Libc } from "./types.ts";
@@ -37,12 +38,15 @@ const openWhileViewed = new FinalizationRegistry<number>(closeQuietly);
 /** The calls of mapped storage. */
 export class PosixCalls implements DiskCalls {
   /** See `DiskCalls`. */
+  readonly looks: Looks;
+  /** See `DiskCalls`. */
   readonly background: BackgroundCalls | undefined;
   readonly #libc: Libc;
 
   /** Works through one thread's C library, and perhaps through others. */
   constructor(libc: Libc, background?: BackgroundCalls) {
     this.#libc = libc;
+    this.looks = libc.looks;
     this.background = background;
   }
 

@@ -8,6 +8,7 @@
  */
 
 import type { MappedRegion } from "../src/storage.ts";
+import type { Looks } from "./looks.ts";
 import type { LibcSymbols } from "./symbols.ts";
 
 /** What one runtime can do; every backend has the same members in order. */
@@ -20,6 +21,8 @@ export interface Backend {
   openBackground(): BackgroundCalls;
   /** The runtime's own file lock, where it has one without FFI. */
   readonly tryFlock: TryFlock | undefined;
+  /** How to look at files without FFI. */
+  readonly looks: Looks;
   /** Whether a path may be read without asking the user. */
   mayRead(path: string): boolean;
   /** Whether `/proc`, the host's name and signals may be used likewise. */
@@ -30,6 +33,8 @@ export interface Backend {
 export interface Libc {
   /** The functions of `symbols.ts`. */
   readonly symbols: LibcSymbols;
+  /** How to look at files with it. */
+  readonly looks: Looks;
   /** This thread's errno. Read it in the statement after the failed call. */
   errno(): number;
   /** Mapped memory as a buffer, unmapped when the buffer is collected. */
@@ -69,6 +74,8 @@ export interface AheadRegion extends MappedRegion {
 
 /** What a storage adds to `node:fs`: the difference of mapped and files. */
 export interface DiskCalls {
+  /** How to look at files. */
+  readonly looks: Looks;
   /** Grows a new, empty file to `bytes` zeros. */
   allocate(fd: number, bytes: number): void;
   /** See `StorageFile.map`. */

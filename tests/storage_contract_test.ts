@@ -10,6 +10,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { plainLooks } from "../ffi/looks.ts";
 import { PosixCalls } from "../ffi/posix.ts";
 import type { LibcSymbols } from "../ffi/symbols.ts";
 import type { Libc } from "../ffi/types.ts";
@@ -920,6 +921,7 @@ function fakeLibc(results: number[]): { libc: Libc; calls: number[][] } {
   return {
     libc: {
       symbols,
+      looks: plainLooks,
       errno: (): number => errno,
       own: (): ArrayBuffer => fail("nothing is mapped"),
     },
