@@ -211,6 +211,11 @@ export class TimeStamp {
       this.#low = staged.low;
       this.#high = staged.high;
     }
+    this.again(staged);
+  }
+
+  /** Fills in the time that `now` told last. */
+  again(staged: Staged): void {
     staged.low = this.#low;
     staged.high = this.#high;
   }

@@ -217,9 +217,15 @@ export class LogWriter implements SyncedLog {
     transactionId: Uint8Array<ArrayBuffer> | undefined,
   ): void {
     let term = -1;
+    let stamped = false;
     for (let i = 0; i < batch.length; i++) {
       const staged = batch[i]!;
-      if (!staged.timed) this.#stamp.now(staged);
+      // The time of the call: asked once, it is as dear as writing an entry.
+      if (!staged.timed) {
+        if (stamped) this.#stamp.again(staged);
+        else this.#stamp.now(staged);
+        stamped = true;
+      }
       if (first + i > Number.MAX_SAFE_INTEGER) throw indexTooLarge(first + i);
       if (staged.term < 0) staged.term = term < 0 ? this.#defaultTerm() : term;
       term = staged.term;
