@@ -24,6 +24,7 @@ import {
   SEGMENT_BYTES_MIN,
 } from "./format.ts";
 import { encodeHeader } from "./header.ts";
+import { checkFooter } from "./index_check.ts";
 import {
   joinBlocks,
   rebuildIndex,
@@ -33,7 +34,7 @@ import { makeSegment } from "./make_segment.ts";
 import type { Position } from "./mark.ts";
 import type { Verdict } from "./recovery.ts";
 import { Segment } from "./segment.ts";
-import { decodeFooter, IndexBuilder, isBlockValid } from "./segment_index.ts";
+import { IndexBuilder, isBlockValid } from "./segment_index.ts";
 import type { Steps } from "./steps.ts";
 import type { StorageDirectory, StorageFile } from "./storage.ts";
 
@@ -218,14 +219,13 @@ function rewriteIndex(
   grows: boolean,
 ): IndexBuilder | undefined {
   const { identity, baseIndex, end, entryCount, lastIndex } = segment;
-  const footerAt = file.bytes - FOOTER_BYTES;
-  const bytes = new Uint8Array(FOOTER_BYTES);
   if (!grows) {
-    file.readAt(bytes, footerAt);
-    const footer = decodeFooter(bytes, identity.salt);
-    const sound = footer !== undefined && footer.lastIndex >= lastIndex &&
-      areBlocksSound(file, identity.salt, entryCount);
-    if (sound) {
+    // It may be that of a rotation that a crash undid, before more was written.
+    const expected = { firstIndex: baseIndex, lastIndex, end };
+    const fault = checkFooter(file, identity.salt, expected);
+    if (
+      fault === undefined && areBlocksSound(file, identity.salt, entryCount)
+    ) {
       rewriteRange(file, file.bytes - indexBytes(entryCount), file.bytes);
       return undefined;
     }
@@ -249,7 +249,7 @@ function rewriteIndex(
     blockCount: builder.blockOrdinal + 1,
     sealedAtMs: identity.createdAtMs,
   }, salt);
-  file.writeAt(footer, footerAt);
+  file.writeAt(footer, file.bytes - FOOTER_BYTES);
   return undefined;
 }
 

@@ -41,6 +41,7 @@ import {
   takeFiles,
 } from "./_log_bytes.ts";
 import { CrashNow, Random, type SimulatedStorage } from "../testing/mod.ts";
+import { assertVerified } from "./_wal.ts";
 
 const DOCUMENT = new URL("../docs/format.md", import.meta.url);
 const text = readFileSync(DOCUMENT, "utf8");
@@ -957,6 +958,33 @@ describe("format: recovery, the repair", () => {
     append(wal, 1);
     wal.closeSync();
     assertEquals(texts(disk), names(6));
+  });
+
+  it("[F43] a footer that ends before the segment's end is written anew", () => {
+    const disk = quietDisk();
+    const wal = open(disk);
+    append(wal, 3);
+    const manifest = disk.peek(`${LOG}/manifest`)!;
+    wal.rotateSync();
+    // A power cut took the rotation, but for the footer.
+    const files = takeFiles(disk.processDeath());
+    files.delete(segmentFile(2));
+    files.set("manifest", manifest);
+    const found = plantFiles(files);
+    // It goes on behind a watermark, and dies in the middle of a frame.
+    open(found);
+    const dead = takeFiles(found.processDeath());
+    const segment = dead.get(segmentFile(1))!;
+    const end = frameEnd(segment);
+    const footer = segment.subarray(segment.length - 64);
+    assertEquals(Number(getU64(footer, 16)), 3);
+    assertEquals(getU32(footer, 24), end - 40);
+    segment.fill(7, end, end + 30);
+    const torn = plantFiles(dead);
+    assertEquals(texts(torn), names(3));
+    assertVerified({ storage: torn, path: LOG });
+    const sealed = torn.peek(`${LOG}/${segmentFile(1)}`)!;
+    assertEquals(getU32(sealed.subarray(sealed.length - 64), 24), end);
   });
 
   it("[F44] later segments move to cut/ as they are", () => {
