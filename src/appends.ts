@@ -123,7 +123,9 @@ export class Appends {
     const batch = this.#writer.stageBatch([...entries]);
     // Iterable and getters are the caller's program: they may have used the
     // log.
-    return this.writeBatch(batch, asked, undefined);
+    const written = this.writeBatch(batch, asked, undefined);
+    this.#writer.releaseBatch(batch);
+    return written;
   }
 
   /** Admits and writes a batch; `settle` or `settleSync` must follow. */

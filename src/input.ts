@@ -21,7 +21,8 @@ const TIME_MIN = -(2n ** 63n);
 const TIME_MAX = 2n ** 63n - 1n;
 const timeCell = new DataView(new ArrayBuffer(8));
 const encoder = new TextEncoder();
-const NO_BYTES: Uint8Array = new Uint8Array(0);
+/** Nothing. */
+export const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** An entry on its way into the log; reused, so that none is made per call. */
 export class Staged {

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { BatchStage } from "./batch_stage.ts";
 import type { Encoder } from "./encoder.ts";
 import type { EntryInput } from "./entry.ts";
 import {
@@ -68,6 +69,7 @@ export class LogWriter implements SyncedLog {
   readonly #parts: WriterParts;
   readonly #state: LogState;
   readonly #staged = new Staged();
+  readonly #batchStage = new BatchStage();
   readonly #stamp: TimeStamp;
   #lastTerm: number | undefined;
 
@@ -173,11 +175,12 @@ export class LogWriter implements SyncedLog {
 
   /** Checks several entries for `appendBatch`. */
   stageBatch(inputs: readonly EntryInput[]): Staged[] {
-    return inputs.map((input) => {
-      const staged = new Staged();
-      stageEntry(input, this.#parts.maxEntryBytes, staged);
-      return staged;
-    });
+    return this.#batchStage.stage(inputs, this.#parts.maxEntryBytes);
+  }
+
+  /** A batch of `stageBatch` is not used any more. */
+  releaseBatch(batch: Staged[]): void {
+    this.#batchStage.release(batch);
   }
 
   /**
@@ -191,8 +194,9 @@ export class LogWriter implements SyncedLog {
     const first = this.#state.nextIndex;
     this.#completeBatch(batch, first, transactionId);
     let bytes = 0;
-    for (const { payloadBytes } of batch) {
-      bytes += frameBytes(payloadBytes, transactionId !== undefined);
+    // Not by iterators: until it is compiled each step of theirs makes an object.
+    for (let i = 0; i < batch.length; i++) {
+      bytes += frameBytes(batch[i]!.payloadBytes, transactionId !== undefined);
     }
     const segment = this.#parts.rotation.room(bytes, batch.length);
     const end = segment.end + bytes;
@@ -203,7 +207,8 @@ export class LogWriter implements SyncedLog {
       throw grownOr(error);
     }
     segment.end = end;
-    for (const staged of batch) {
+    for (let i = 0; i < batch.length; i++) {
+      const staged = batch[i]!;
       segment.addEntry(staged.offset, staged.term, staged);
     }
     this.#lastTerm = batch[batch.length - 1]!.term;

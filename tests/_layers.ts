@@ -48,6 +48,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ["input.ts", "live_view.ts", "live_wait.ts", "reader_options.ts"],
   [
     "batch.ts",
+    "batch_stage.ts",
     "calls.ts",
     "fresh_file.ts",
     "position_file.ts",

@@ -21,13 +21,41 @@ const KEPT_BYTES_MAX = 2;
 /** The most bytes of heap for one call with an entry of 256 bytes. */
 const LIMITS = {
   mapped: {
-    V8: { append: 64, get: 900, view: 350, next: 900 },
-    JSC: { append: 48, get: 570, view: 200, next: 570 },
+    V8: {
+      append: 64,
+      promised: 120,
+      batched: 48,
+      get: 900,
+      view: 350,
+      next: 900,
+    },
+    JSC: {
+      append: 48,
+      promised: 72,
+      batched: 40,
+      get: 570,
+      view: 200,
+      next: 570,
+    },
   },
   // A window into the file, and arguments for the system.
   files: {
-    V8: { append: 1500, get: 1900, view: 1900, next: 930 },
-    JSC: { append: 1000, get: 1250, view: 1250, next: 580 },
+    V8: {
+      append: 1500,
+      promised: 1600,
+      batched: 96,
+      get: 1900,
+      view: 1900,
+      next: 930,
+    },
+    JSC: {
+      append: 1000,
+      promised: 1050,
+      batched: 72,
+      get: 1250,
+      view: 1250,
+      next: 580,
+    },
   },
 };
 

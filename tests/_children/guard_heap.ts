@@ -29,6 +29,8 @@ const COUNT = kind === "mapped" ? 20_000 : 8000;
 /** The median counts: code may be compiled anew in one of them. */
 const ROUNDS = 3;
 const KEPT_BATCHES = 200;
+/** Entries of a batch; it divides `COUNT`. */
+const BATCH = 100;
 let sum = 0;
 /** What is kept here cannot be optimised away. */
 export let last: unknown;
@@ -55,13 +57,18 @@ function calls(): Record<string, number> {
   const wal = openLog("calls");
   const data = new Uint8Array(256).map((_, i) => i);
   const append = each(() => void wal.appendSync(data));
+  const promised = each(() => last = wal.append(data));
+  const batch = Array.from({ length: BATCH }, () => data);
+  const batched = each((nth) => {
+    if (nth % BATCH === 0) last = wal.appendBatchSync(batch);
+  });
   const at = (nth: number) => 1 + (nth * 7919) % COUNT;
   const get = each((nth) => sum += wal.get(at(nth)).data[0]!);
   const view = each((nth) => sum += wal.view(at(nth)).data[0]!);
   const entries = wal.entries()[Symbol.iterator]();
   const next = each(() => sum += entries.next().value!.data[0]!);
   wal.closeSync();
-  return { known, append, get, view, next };
+  return { known, append, promised, batched, get, view, next };
 }
 
 /** What lives once nothing is held for a task, or waits for its finalizer. */
