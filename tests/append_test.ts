@@ -838,6 +838,41 @@ describe("Wal.append(): the caller's program runs inside", () => {
   );
 
   onEachTwin(
+    "a getter in a batch that appends a batch: each has its own entries",
+    async (place, twin) => {
+      await using wal = await twin.open(place);
+      const inner = {
+        get data(): string {
+          wal.appendBatchSync(["inner 1", { data: "inner 2", term: 3 }]);
+          return "outer 2";
+        },
+      };
+      const wrong = {
+        data: "not written",
+        timestampNs: 1 as unknown as bigint,
+      };
+      for (let turn = 0; turn < 2; turn++) {
+        const outer = [{ data: "outer 1", timestampNs: 5n }, inner, "outer 3"];
+        await twin.appendBatch(wal, outer);
+        // What it has staged is not seen by the next one.
+        await assertRejects(
+          () => twin.appendBatch(wal, [{ data: "no", term: 9 }, wrong]),
+          TypeError,
+        );
+      }
+      const once = ["inner 1", "inner 2", "outer 1", "outer 2", "outer 3"];
+      assertEquals(texts(wal), [...once, ...once]);
+      assertEquals(Array.from(wal, (entry) => entry.term).slice(5), [
+        ...[3, 3, 3, 3, 3],
+      ]);
+      for (const index of [3, 8]) assertEquals(wal.get(index).timestampNs, 5n);
+      for (const index of [1, 2, 4, 5, 6, 7, 9, 10]) {
+        assertGreater(wal.get(index).timestampNs, 5n);
+      }
+    },
+  );
+
+  onEachTwin(
     "a getter that appends cannot pass by expectedIndex",
     async (place, twin) => {
       await using wal = await twin.open(place);
