@@ -41,6 +41,8 @@ export const KILLERS = {
     file: "tests/death_then_power_test.ts",
     runtime: "deno",
   },
+  append: { file: "tests/append_test.ts", runtime: "deno" },
+  format: { file: "tests/format_test.ts", runtime: "deno" },
   frame: { file: "tests/frame_test.ts", runtime: "deno" },
   frame_run: { file: "tests/frame_run_test.ts", runtime: "deno" },
 };

@@ -391,4 +391,18 @@ export const MUTANTS = [
       "if (file === undefined) return undefined;",
     ]],
   },
+  {
+    name: "a footer that ends too early is kept by a cut",
+    killer: "format",
+    edits: [[
+      "src/repair.ts",
+      "const expected = { firstIndex: baseIndex, lastIndex, end };",
+      "const expected = { firstIndex: baseIndex, lastIndex, end: 0 };",
+    ]],
+  },
+  {
+    name: "a batch inside of a batch takes its staged entries",
+    killer: "append",
+    edits: [["src/batch_stage.ts", "    this.#kept = [];\n", ""]],
+  },
 ];
