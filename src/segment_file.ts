@@ -25,7 +25,19 @@ const RANDOM_READ_BYTES = 4096;
 const SEQUENTIAL_READ_BYTES = 64 * 1024;
 /** A batch goes to the file in pieces of about this size. */
 const WRITE_BYTES = 1024 * 1024;
+const TARGET_BYTES = 64 * 1024;
 const EMPTY: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+
+/**
+ * Where frames for mapped files are put together that go by `writeAt`: for all
+ * files, since nothing comes between `reserve` and `flushWrites`.
+ */
+let staging: Window | undefined;
+
+function newTarget(): Window {
+  const bytes = new Uint8Array(TARGET_BYTES);
+  return { bytes, view: viewOf(bytes) };
+}
 
 /** The bytes of one segment file. */
 export class SegmentFile implements Syncable {
@@ -41,6 +53,7 @@ export class SegmentFile implements Syncable {
   #reader: StorageFile | undefined;
   #region: MappedRegion | undefined;
   #views: Window | undefined;
+  #writesFrom = Infinity;
   #windowStart = 0;
   #windowEnd = 0;
   #pendingStart = 0;
@@ -110,11 +123,11 @@ export class SegmentFile implements Syncable {
     this.#region?.release();
     this.#region = writer.map();
     if (this.#region === undefined) {
-      const bytes = new Uint8Array(64 * 1024);
-      this.target = { bytes, view: viewOf(bytes) };
+      this.target = newTarget();
       return;
     }
-    const { bytes } = this.#region;
+    const { bytes, writesFrom } = this.#region;
+    this.#writesFrom = writesFrom ?? Infinity;
     this.window = { bytes, view: viewOf(bytes) };
     this.target = this.window;
   }
@@ -200,12 +213,19 @@ export class SegmentFile implements Syncable {
   /**
    * Memory in `target` for `bytes` bytes that will stand at `offset`; returns
    * where in it. Consecutive calls must be for consecutive offsets until
-   * `flushWrites`.
+   * `flushWrites`, `total` bytes in all.
    */
-  reserve(offset: number, bytes: number): number {
-    if (this.#region !== undefined) return offset;
+  reserve(offset: number, bytes: number, total: number): number {
     if (this.#pendingBytes > 0 && this.#pendingBytes + bytes > WRITE_BYTES) {
       this.flushWrites();
+    }
+    if (this.#region !== undefined) {
+      // What is larger than a piece is not copied once more.
+      if (total < this.#writesFrom || bytes > WRITE_BYTES) {
+        this.target = this.window;
+        return offset;
+      }
+      this.target = staging ??= newTarget();
     }
     if (this.#pendingBytes === 0) this.#pendingStart = offset;
     const at = this.#pendingBytes;
@@ -218,6 +238,7 @@ export class SegmentFile implements Syncable {
     const grown = new Uint8Array(Math.max(bytes, 2 * this.target.bytes.length));
     grown.set(this.target.bytes.subarray(0, this.#pendingBytes));
     this.target = { bytes: grown, view: viewOf(grown) };
+    if (this.#region !== undefined) staging = this.target;
   }
 
   /** Hands what was reserved and filled to the system. */
@@ -243,6 +264,7 @@ export class SegmentFile implements Syncable {
   zero(from: number, to: number): void {
     this.#pendingBytes = 0;
     if (this.#region !== undefined) {
+      staging?.bytes.fill(0);
       this.#region.bytes.fill(0, from, to);
       return;
     }

@@ -221,6 +221,12 @@ export interface StorageFile extends Syncable {
 export interface MappedRegion {
   /** The file's bytes; becomes zeros after `release`. */
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /**
+   * From so many bytes on the file's `writeAt` is cheaper than stores into new
+   * pages, each of which the system would have to hand out by itself. Absent
+   * where stores always are the cheaper ones.
+   */
+  readonly writesFrom?: number | undefined;
   /** Gives the mapping back; late accesses are harmless. Never throws. */
   release(): void;
   /**

@@ -155,13 +155,13 @@ export class LogWriter implements SyncedLog {
     const segment = this.#parts.rotation.room(bytes, 1);
     const { file, end } = segment;
     try {
-      const at = file.reserve(end, bytes);
+      const at = file.reserve(end, bytes, bytes);
       const { target } = file;
       const flags = FLAG.entry;
       // deno-fmt-ignore
       segment.frames.write(target, at, end, flags, index, term, staged,
         staged.payload, undefined, staged.payloadBytes);
-      if (!file.mapped) file.flushWrites();
+      file.flushWrites();
     } catch (error) {
       this.#takeBack(segment, end + bytes);
       throw grownOr(error);
@@ -201,7 +201,7 @@ export class LogWriter implements SyncedLog {
     const segment = this.#parts.rotation.room(bytes, batch.length);
     const end = segment.end + bytes;
     try {
-      this.#writeBatch(segment, batch, first, transactionId);
+      this.#writeBatch(segment, batch, first, bytes, transactionId);
     } catch (error) {
       this.#takeBack(segment, end);
       throw grownOr(error);
@@ -255,6 +255,7 @@ export class LogWriter implements SyncedLog {
     segment: Segment,
     batch: readonly Staged[],
     first: number,
+    total: number,
     transactionId: Uint8Array<ArrayBuffer> | undefined,
   ): void {
     const { file, frames } = segment;
@@ -269,7 +270,7 @@ export class LogWriter implements SyncedLog {
         staged.payloadBytes,
         transactionId !== undefined,
       );
-      const at = file.reserve(offset, bytes);
+      const at = file.reserve(offset, bytes, total);
       const { payload, payloadBytes, term } = staged;
       const flags = kind | batchFlag(i, last);
       const index = first + i;
@@ -295,7 +296,7 @@ export class LogWriter implements SyncedLog {
     const index = segment.lastIndex + 1;
     const flags = FLAG.watermark;
     try {
-      const at = segment.file.reserve(segment.end, bytes);
+      const at = segment.file.reserve(segment.end, bytes, bytes);
       const { target } = segment.file;
       // deno-fmt-ignore
       segment.frames.write(target, at, segment.end, flags, index, 0, zero, none,

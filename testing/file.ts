@@ -12,6 +12,9 @@ import { failure, type Operation } from "./faults.ts";
 import { plan, STYLES } from "./fates.ts";
 import { type Inode, PAGE_BYTES } from "./inode.ts";
 
+/** Where real disks begin to be written with a call: both ways are crashed. */
+const WRITES_FROM = 4096;
+
 /** A descriptor, in truth two: one blocks in a sync, one does not. */
 export class SimulatedFile implements StorageFile {
   name: string;
@@ -88,6 +91,7 @@ export class SimulatedFile implements StorageFile {
     let released = false;
     return {
       bytes: inode.live(),
+      writesFrom: WRITES_FROM,
       release: () => {
         if (released) return;
         released = true;

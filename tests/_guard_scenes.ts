@@ -34,7 +34,7 @@ const MAPPED = {
   "append": { times: 10_000, ...NOTHING },
   "append soon": { times: 1000, ...NOTHING },
   "append beside a reader": { times: 1000, ...NOTHING },
-  "batch of 1000": { times: 4, ...NOTHING },
+  "batch of 1000": { times: 4, ...NOTHING, write: 1 },
   "get": { times: 1000, ...NOTHING },
   "view": { times: 1000, ...NOTHING },
   "scan of 2000": { times: 4, ...NOTHING },

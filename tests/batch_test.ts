@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { describe, it } from "node:test";
 import {
   Batch,
@@ -5,6 +6,8 @@ import {
   type EntryInput,
   InvalidEntryError,
   SegmentFullError,
+  StorageError,
+  type Wal,
 } from "../mod.ts";
 import {
   assertEquals,
@@ -16,14 +19,18 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "./_assert.ts";
+import { frameOffsets, getU32 } from "./_log_bytes.ts";
 import {
+  assertVerified,
   block,
   entries,
   fingerprint,
   isSettled,
   onEach,
   onEachTwin,
+  readBytes,
   SEGMENT_BYTES,
+  segmentNames,
   settled,
   simulatedPlace,
   texts,
@@ -326,6 +333,81 @@ describe("Wal.appendBatch()", () => {
     assertGreater(whole, 0);
     assertGreater(none, 0);
   });
+});
+
+function sum(bytes: Uint8Array): number {
+  return bytes.reduce((total, byte) => total + byte, 0);
+}
+
+describe("Wal.appendBatch(): many bytes at once", () => {
+  const MIB = 1024 * 1024;
+  const SIZES = [10, 5000, 1.2 * MIB, 21, MIB - 40, 7, 600_000, 500_003, 0, 1]
+    .map(Math.floor);
+
+  onEachTwin("small and large frames in one batch", async (place, twin) => {
+    const options = { segmentBytes: 8 * MIB };
+    const wal = await twin.open(place, options);
+    const data = SIZES.map((bytes, i) => block(bytes, i + 1));
+    await twin.appendBatch(wal, data);
+    await twin.append(wal, block(200_001, 77));
+    await twin.append(wal, "small");
+    await twin.appendBatch(wal, data.toReversed());
+    const all = [...data, block(200_001, 77), "small", ...data.toReversed()];
+    const check = (log: Wal) => {
+      for (const [i, expected] of all.entries()) {
+        const entry = log.get(i + 1);
+        if (typeof expected === "string") assertEquals(entry.text(), expected);
+        else assertEquals(Buffer.compare(entry.data, expected), 0, `${i}`);
+      }
+    };
+    check(wal);
+    await twin.close(wal);
+    using again = await twin.open(place, options);
+    assertEquals(again.recovery.outcome, "clean");
+    check(again);
+  });
+
+  for (const mapped of [true, false]) {
+    it(`what a write could not write leaves no trace [${mapped ? "mapped" : "written"}]`, () => {
+      const { disk, ...place } = simulatedPlace(3, { mapped });
+      const options = { segmentBytes: 8 * MIB, sync: "never" } as const;
+      const wal = place.openSync(options);
+      wal.appendSync("before");
+      // The second piece of it fails, in the middle.
+      let writes = 0;
+      disk.onCall(({ operation }) => {
+        if (operation !== "write" || ++writes !== 2) return;
+        disk.failNext("write", "ENOSPC");
+      });
+      const large = [block(900_000, 255), block(900_003, 255), "x"];
+      assertThrows(() => wal.appendBatchSync(large), StorageError, "ENOSPC");
+      disk.onCall(undefined);
+      assertGreater(writes, 1);
+      assertEquals(texts(wal), ["before"]);
+      // The same memory is used again, and its gaps must read as zeros.
+      const odd = Array.from({ length: 700 }, (_, i) => block(i % 13, 7));
+      wal.appendBatchSync(odd);
+      const [name] = segmentNames(place);
+      const bytes = readBytes(place, name!);
+      const offsets = frameOffsets(bytes);
+      assertEquals(offsets.length, 701);
+      let end = 0;
+      for (const offset of offsets) {
+        assertEquals(offset % 8, 0);
+        if (end > 0) assertEquals(sum(bytes.subarray(end, offset)), 0);
+        end = offset + getU32(bytes, offset + 4);
+      }
+      assertEquals(sum(bytes.subarray(end, end + 2 * MIB)), 0);
+      wal.closeSync();
+      const again = place.openSync();
+      assertEquals(again.length, 701);
+      for (const [i, data] of odd.entries()) {
+        assertEquals(again.get(i + 2).data, data);
+      }
+      again.closeSync();
+      assertVerified(place);
+    });
+  }
 });
 
 describe("Batch", () => {

@@ -852,6 +852,10 @@ describe("closeSync() that fails beside a call under way", () => {
   }
 });
 
+function pairs<A, B>(all: readonly A[], each: readonly B[]): [A, B][] {
+  return all.flatMap((a) => each.map((b): [A, B] => [a, b]));
+}
+
 describe("a full disk", () => {
   for (const mapped of [true, false]) {
     for (const twin of TWINS) {
@@ -931,10 +935,11 @@ describe("a full disk", () => {
     }
   }
 
-  for (const twin of TWINS) {
-    it(`in the middle of a write: zeroed, or the log is failed [${twin.name}]`, async () => {
+  for (const [twin, mapped] of pairs(TWINS, [false, true])) {
+    const how = `[${mapped ? "mapped" : "written"}, ${twin.name}]`;
+    it(`in the middle of a write: zeroed, or the log is failed ${how}`, async () => {
       for (let nth = 0; nth < 3; nth++) {
-        const { disk, ...place } = simulatedPlace(1, { mapped: false });
+        const { disk, ...place } = simulatedPlace(1, { mapped });
         const done = <T>(promise: Promise<T>) => settled(disk, promise);
         const wal = await done(twin.open(place));
         await done(twin.append(wal, "acknowledged"));

@@ -42,6 +42,7 @@ export const KILLERS = {
     runtime: "deno",
   },
   append: { file: "tests/append_test.ts", runtime: "deno" },
+  batch: { file: "tests/batch_test.ts", runtime: "deno" },
   format: { file: "tests/format_test.ts", runtime: "deno" },
   frame: { file: "tests/frame_test.ts", runtime: "deno" },
   frame_run: { file: "tests/frame_run_test.ts", runtime: "deno" },

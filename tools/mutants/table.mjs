@@ -405,4 +405,18 @@ export const MUTANTS = [
     killer: "append",
     edits: [["src/batch_stage.ts", "    this.#kept = [];\n", ""]],
   },
+  {
+    name: "a large frame does not wait for those before it",
+    killer: "batch",
+    edits: [[
+      "src/segment_file.ts",
+      "if (this.#pendingBytes > 0 && this.#pendingBytes + bytes > WRITE_BYTES) {",
+      "if (this.#pendingBytes > 2 * WRITE_BYTES) {",
+    ]],
+  },
+  {
+    name: "what a failed write left in memory is written later",
+    killer: "batch",
+    edits: [["src/segment_file.ts", "staging?.bytes.fill(0);", ""]],
+  },
 ];
