@@ -75,6 +75,12 @@ function commits(
     return commit();
   });
   check(`${what}, first commit after a rotation`, rotated, exact);
+  // What is written by the megabyte may get large pages.
+  const batched = repeat(() => {
+    wal.appendBatchSync(Array.from({ length: 1000 }, () => DATA));
+    return commit();
+  });
+  check(`${what}, first commit after a batch of 1000`, batched, exact);
 }
 
 for (const mapped of [true, false]) {
