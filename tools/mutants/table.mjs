@@ -270,8 +270,8 @@ export const MUTANTS = [
     killer: "B-1",
     edits: [[
       "src/writer.ts",
-      "if (!file.mapped) file.flushWrites();",
-      "if (!file.mapped && index % 2 === 0) file.flushWrites();",
+      "staged.payloadBytes);\n      file.flushWrites();",
+      "staged.payloadBytes);\n      if (index % 2 === 0) file.flushWrites();",
     ]],
   },
   {
