@@ -322,10 +322,10 @@ export const MUTANTS = [
     killer: "E-1",
     edits: [[
       "src/writer.ts",
-      "      this.#writeBatch(segment, batch, first, transactionId);",
+      "      this.#writeBatch(segment, batch, first, bytes, transactionId);",
       "      segment.end = end;\n      this.publisher.publish();\n" +
       "      segment.end = end - bytes;\n" +
-      "      this.#writeBatch(segment, batch, first, transactionId);",
+      "      this.#writeBatch(segment, batch, first, bytes, transactionId);",
     ]],
   },
   {
