@@ -34,6 +34,24 @@ const NO_PROC = process.platform === "linux" ? false : "needs /proc";
 /** Which runtimes can lock files without FFI. */
 const FILES_FLOCK = THIS_RUNTIME === "deno";
 
+/**
+ * Waits until a new process has closed a file of its parent's: the system lets
+ * the parent go on a moment before that. Never, if the file is to be kept.
+ */
+async function closedIn(pid: number, path: string): Promise<void> {
+  const folder = `/proc/${pid}/fd`;
+  if (NO_PROC !== false) return;
+  const opened = (fd: string) => {
+    try {
+      return fs.readlinkSync(join(folder, fd));
+    } catch {
+      return undefined; // Closed since it was listed.
+    }
+  };
+  const real = fs.realpathSync(path);
+  while (fs.readdirSync(folder).map(opened).includes(real)) await sleep(1);
+}
+
 /** A log's folder, opened with a storage. */
 class Scene implements Disposable {
   readonly directory: StorageDirectory;
@@ -147,12 +165,16 @@ for (const { kind, make } of KINDS) {
         scene.directory.lock().release();
       });
 
-      test(`${kind}: kill -9 frees the lock of ${name}`, { skip }, async () => {
+      test(`${kind}: kill -9 frees the lock of ${name}`, {
+        skip,
+        timeout: 30_000,
+      }, async () => {
         using scene = new Scene(make);
         using child = startChild(runtime, other, scene.path);
         assertEquals(await child.ask("lock"), "locked");
         // Its children must not keep the lock.
         const grandchild = Number(await child.ask("spawn"));
+        await closedIn(grandchild, join(scene.path, "LOCK"));
         assertThrows(() => scene.directory.lock(), WalLockedError);
         await child.kill();
         process.kill(grandchild, 0);
