@@ -37,6 +37,12 @@ import type { Backend, DiskCalls } from "./types.ts";
 
 /** From this size on, files are worth making ahead. */
 const AHEAD_BYTES_MIN = 4 * 1024 * 1024;
+/**
+ * Bytes from which a call costs less than the faults of new pages; it takes as
+ * long each time from fewer on already.
+ */
+const WRITES_FROM = 32 * 1024;
+const QUICK_WRITES_FROM = 4096;
 const FOLDER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY;
 
 /** A folder over its descriptors. */
@@ -278,9 +284,11 @@ export class DiskDirectory implements StorageDirectory {
       assert(isSame(second.seen, seen), "one writer only replaces its files");
       soonFd = second.fd;
     }
-    const smallSyncs = this.#options.smallSyncs ?? true;
-    const parts = { name, path, bytes, access, fd, soonFd, smallSyncs };
-    return new DiskFile(this.#calls, parts);
+    const { smallSyncs = true, lowLatency = true } = this.#options;
+    return new DiskFile(this.#calls, {
+      ...{ name, path, bytes, access, fd, soonFd, smallSyncs },
+      writesFrom: lowLatency ? QUICK_WRITES_FROM : WRITES_FROM,
+    });
   }
 
   #path(name: string): string {

@@ -26,6 +26,8 @@ export interface DiskFileParts {
   readonly soonFd: number;
   /** See `DirectoryOptions`. */
   readonly smallSyncs: boolean;
+  /** See the port. */
+  readonly writesFrom: number;
 }
 
 /** A regular file over its descriptors. */
@@ -34,6 +36,8 @@ export class DiskFile implements StorageFile {
   name: string;
   /** Its size in bytes. */
   readonly bytes: number;
+  /** See the port. */
+  readonly writesFrom: number;
   #path: string;
   readonly #access: "read" | "write";
   readonly #smallSyncs: boolean;
@@ -52,6 +56,7 @@ export class DiskFile implements StorageFile {
     this.#path = parts.path;
     this.#access = parts.access;
     this.#smallSyncs = parts.smallSyncs;
+    this.writesFrom = parts.writesFrom;
     this.#calls = calls;
     this.#fd = parts.fd;
     this.#syncs = new SyncPair(

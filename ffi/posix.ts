@@ -23,13 +23,6 @@ const EWOULDBLOCK = 11;
 const ENOSYS = 38;
 const EOPNOTSUPP = 95;
 
-/**
- * Bytes from which a call costs less than the faults of new pages. Small ones
- * cost four times as much each.
- */
-const WRITES_FROM = 32 * 1024;
-const SMALL_WRITES_FROM = 4096;
-
 /** Larger writes make large folios, and those make a small sync large. */
 const FILL_BYTES = 4096;
 
@@ -99,13 +92,7 @@ export class PosixCalls implements DiskCalls {
       throw new SystemCallError("mmap", this.#libc.errno());
     }
     if (smallSyncs) symbols.madvise(address, length, c.MADV_RANDOM);
-    return new PosixRegion(
-      this.#libc,
-      this.background,
-      address,
-      bytes,
-      smallSyncs ? SMALL_WRITES_FROM : WRITES_FROM,
-    );
+    return new PosixRegion(this.#libc, this.background, address, bytes);
   }
 
   /** See `DiskCalls`. Views share a lock of the file with those elsewhere. */
@@ -163,7 +150,6 @@ export class PosixCalls implements DiskCalls {
 /** One mapping. */
 class PosixRegion implements AheadRegion {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly writesFrom: number;
   readonly #libc: Libc;
   readonly #background: BackgroundCalls | undefined;
   readonly #address: bigint;
@@ -174,13 +160,11 @@ class PosixRegion implements AheadRegion {
     background: BackgroundCalls | undefined,
     address: bigint,
     bytes: number,
-    writesFrom: number,
   ) {
     this.#libc = libc;
     this.#background = background;
     this.#address = address;
     this.bytes = new Uint8Array(libc.own(address, bytes));
-    this.writesFrom = writesFrom;
     assert(this.bytes.length === bytes, "the view is not the mapping");
   }
 

@@ -40,8 +40,13 @@ export function* openSteps(
   const startNs = storage.clock.monotonicNs();
   const { directoryMode, fileMode } = options;
   const smallSyncs = options.sync === "always";
-  const modes = { create: true, directoryMode, fileMode, smallSyncs };
-  const directory = storage.openDirectory(path, modes);
+  const directory = storage.openDirectory(path, {
+    create: true,
+    directoryMode,
+    fileMode,
+    smallSyncs,
+    lowLatency: options.sync !== "never",
+  });
   assert(directory !== undefined, "a folder that is made when missing");
   let lock: StorageLock | undefined;
   try {

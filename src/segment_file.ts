@@ -126,8 +126,8 @@ export class SegmentFile implements Syncable {
       this.target = newTarget();
       return;
     }
-    const { bytes, writesFrom } = this.#region;
-    this.#writesFrom = writesFrom ?? Infinity;
+    const { bytes } = this.#region;
+    this.#writesFrom = writer.writesFrom ?? Infinity;
     this.window = { bytes, view: viewOf(bytes) };
     this.target = this.window;
   }

@@ -81,6 +81,11 @@ export interface DirectoryOptions {
    * but keeps each sync from writing its neighbours again.
    */
   readonly smallSyncs?: boolean | undefined;
+  /**
+   * Whether a write is to be quick each time, rather than all of them together:
+   * a store may have to wait for a page that is being synced.
+   */
+  readonly lowLatency?: boolean | undefined;
 }
 
 /** Wall clock, stop watch and timers. */
@@ -184,6 +189,12 @@ export interface StorageFile extends Syncable {
   readonly name: string;
   /** Its size in bytes when opened or made; files are never resized. */
   readonly bytes: number;
+  /**
+   * When it is mapped, `writeAt` of so many bytes is better than stores into
+   * new pages, each of which the system has to hand out by itself. Absent
+   * where stores always are better.
+   */
+  readonly writesFrom?: number | undefined;
   /** Tells it the name that it was renamed to: errors say that one then. */
   renamed?(name: string): void;
   /** Fills `target` from `offset`; fewer bytes only at the file's end. */
@@ -221,12 +232,6 @@ export interface StorageFile extends Syncable {
 export interface MappedRegion {
   /** The file's bytes; becomes zeros after `release`. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /**
-   * From so many bytes on the file's `writeAt` is cheaper than stores into new
-   * pages, each of which the system would have to hand out by itself. Absent
-   * where stores always are the cheaper ones.
-   */
-  readonly writesFrom?: number | undefined;
   /** Gives the mapping back; late accesses are harmless. Never throws. */
   release(): void;
   /**

@@ -19,6 +19,7 @@ const WRITES_FROM = 4096;
 export class SimulatedFile implements StorageFile {
   name: string;
   readonly bytes: number;
+  readonly writesFrom: number = WRITES_FROM;
   #path: string;
   readonly #inode: Inode;
   readonly #control: Control;
@@ -91,7 +92,6 @@ export class SimulatedFile implements StorageFile {
     let released = false;
     return {
       bytes: inode.live(),
-      writesFrom: WRITES_FROM,
       release: () => {
         if (released) return;
         released = true;
