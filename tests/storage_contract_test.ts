@@ -983,8 +983,12 @@ function mapAndDrop(
 
 /** Makes the collector run, without a flag of any runtime. */
 async function collectGarbage(): Promise<void> {
-  const { Bun } = globalThis as { Bun?: { gc(force: boolean): void } };
+  const { Bun, gc } = globalThis as {
+    Bun?: { gc(force: boolean): void };
+    gc?: () => void;
+  };
   Bun?.gc(true);
+  gc?.();
   for (let i = 0; i < 20; i++) new ArrayBuffer(1 << 20);
   await sleep(1);
 }
